@@ -1,0 +1,44 @@
+# Everything needs only Python >= 3.11 and make. The environment lives in .venv and is built once.
+PYTHON ?= python3
+OUT ?= out
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export MPLBACKEND := Agg
+
+.PHONY: help verify test test-slow test-gpu lint types figures bench clean
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "deqproof needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,train,cluster]'
+	touch $@
+
+verify: $(READY) ## the main job: check every claim, write $(OUT)/report.html
+	$(BIN)/deqproof verify --out $(OUT)
+
+test: $(READY) ## the test suite (under 12 minutes on 2 cores)
+	$(BIN)/python -m pytest -n auto
+
+test-slow: $(READY) ## the long tests
+	$(BIN)/python -m pytest -m slow --timeout 3600
+
+test-gpu: $(READY) ## the tests that need CUDA
+	$(BIN)/python -m pytest -m gpu
+
+lint: $(READY) ## ruff
+	$(BIN)/ruff check .
+
+types: $(READY) ## mypy
+	$(BIN)/mypy
+
+figures: $(READY) ## redraw every figure from the last records
+	$(BIN)/deqproof figures --out $(OUT)
+
+bench: $(READY) ## speed beside the floor and the peers at hand
+	$(BIN)/deqproof bench --out $(OUT)
+
+clean: ## remove results and caches, keep the environment
+	rm -rf $(OUT) .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""The mathematics of the papers: derivatives and their errors, kernels, random-matrix equivalents."""

@@ -1,0 +1,1 @@
+"""Deep equilibrium layers whose derivatives are right: solvers, gradient rules, objectives and the papers' models."""

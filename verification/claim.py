@@ -1,0 +1,44 @@
+"""A claim is data: permanent id, statement, source, expected verdict, a check, and a control that shows the check can fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from verification.context import Context
+from verification.evidence import Evidence
+from verification.verdict import Verdict
+
+Check = Callable[[Context], Sequence[Evidence]]
+
+
+@dataclass(frozen=True)
+class Claim:
+    r"""One statement of a paper (or of ours) and how it is tested.
+
+    Attributes:
+        id: permanent and opaque to meaning or order, `sm-` or `rmt-` or `own-` and four hex digits (`sm-7f3a`).
+        title: a line in plain words.
+        source: paper and place, "[SM] Prop. 1" or "[RMT] eq. (12)"; "deqproof" for what is ours.
+        statement: prose with LaTeX between dollar signs; printed as the paper has it.
+        expected: the verdict that keeps the run green.
+        check: collects evidence on the statement (and on its correction).
+        control: the negative control. The same checker on a falsified statement, which must come out `REFUTED`;
+            for a claim whose expected verdict is `REFUTED`, on a true one, which must come out proved or supported.
+        control_note: what was changed for the control, in a line.
+        correction: the mended statement, for `CORRECTED`.
+        needs: what must be at hand, else the claim is `UNTESTED`: "data:parkinson", "data:mnist", "cuda", "scale:paper".
+        figures: names of figures that show it.
+    """
+
+    id: str
+    title: str
+    source: str
+    statement: str
+    expected: Verdict
+    check: Check
+    control: Check
+    control_note: str
+    correction: str = ""
+    needs: tuple[str, ...] = ()
+    figures: tuple[str, ...] = ()
