@@ -19,7 +19,8 @@ class Activation:
     Attributes:
         name: for messages.
         value: phi.
-        derivative: phi' (almost everywhere), or None if only phi is known; expectations of derivatives then go through Stein's identity.
+        derivative: phi' (almost everywhere), or None if only phi is known; expectations of derivatives then go
+            through Stein's identity.
         kinks: points where phi is not smooth, in increasing order; quadrature splits there.
         odd: phi(-x) = -phi(x), exactly.
     """
@@ -85,7 +86,8 @@ def as_activation(activation: str | Activation | Callable[[Array], Array], kinks
         return activation
     if isinstance(activation, str):
         if activation not in ACTIVATIONS:
-            raise ValueError(f"unknown activation {activation!r}; known: {', '.join(sorted(ACTIVATIONS))}, or pass a callable")
+            known = ", ".join(sorted(ACTIVATIONS))
+            raise ValueError(f"unknown activation {activation!r}; known: {known}, or pass a callable")
         return ACTIVATIONS[activation]
     if callable(activation):
         return Activation(getattr(activation, "__name__", "callable"), activation, kinks=kinks)

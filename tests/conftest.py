@@ -1,4 +1,4 @@
-"""Shared fixtures: one seed per test (shown on failure), single-threaded torch, precision reset, Hypothesis profiles."""
+"""Shared fixtures: one seed per test, single-threaded torch, precision reset, Hypothesis profiles."""
 
 import os
 import zlib

@@ -1,4 +1,4 @@
-"""A claim is data: permanent id, statement, source, expected verdict, a check, and a control that shows the check can fail."""
+"""A claim is data: permanent id, statement, source, expected verdict, a check and a control that can fail."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class Claim:
         expected: the verdict that keeps the run green.
         check: collects evidence on the statement (and on its correction).
         control: the negative control. The same checker on a falsified statement, which must come out `REFUTED`;
-            for a claim whose expected verdict is `REFUTED`, on a true one, which must come out proved or supported.
+            for a claim whose expected verdict is `REFUTED`, on a true one, which must come out
+            proved or supported.
         control_note: what was changed for the control, in a line.
         correction: the mended statement, for `CORRECTED`.
         needs: what must be at hand, else the claim is `UNTESTED`: "data:parkinson", "data:mnist", "cuda", "scale:paper".

@@ -1,4 +1,4 @@
-"""What a check may ask of its run: scale, seeds, data folder, shared artifacts, and a place for the records that figures read."""
+"""What a check may ask of its run: scale, seeds, data folder, shared artifacts, a place for records."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Scale(StrEnum):
-    """How much work a run does: `smoke` seconds, `cpu` minutes on two cores (the default), `paper` the published sizes."""
+    """How much work a run does: `smoke` seconds, `cpu` minutes on two cores, `paper` the published sizes."""
 
     SMOKE = "smoke"
     CPU = "cpu"

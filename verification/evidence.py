@@ -42,8 +42,8 @@ class Evidence:
 
     Attributes:
         method: its kind.
-        outcome: how it came out for `subject`. A NaN anywhere must not become `HOLDS`: build from a comparison that is False for NaN.
-        domain: what was covered, in words a reviewer reads ("200 dense DEQs, n <= 12, float64, contraction <= 0.99").
+        outcome: how it came out for `subject`. A NaN must not become `HOLDS`: compare so that NaN gives False.
+        domain: what was covered, in words for a reviewer ("200 dense DEQs, n <= 12, float64, contraction <= 0.99").
         numbers: the figures behind the outcome, by name; errors next to the tolerance they are held against.
         complete: True only for a proof of the whole statement (needs SYMBOLIC or INTERVAL).
         subject: the printed statement, or its correction.
@@ -71,7 +71,7 @@ def holds_if(condition: bool) -> Outcome:
 
 
 def within(error: float, tolerance: float, reference_norm: float | None = None) -> Outcome:
-    """`HOLDS` when `error <= tolerance`; a NaN fails; a tolerance as large as the reference itself is `VACUOUS`."""
+    """`HOLDS` when `error <= tolerance`; a NaN fails; one not below the reference is `VACUOUS`."""
     if reference_norm is not None and not tolerance < reference_norm:
         return Outcome.VACUOUS
     return Outcome.HOLDS if error <= tolerance else Outcome.FAILS
