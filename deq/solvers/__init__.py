@@ -1,0 +1,8 @@
+"""Batched fixed-point solvers."""
+
+from deq.solvers.anderson import Anderson
+from deq.solvers.base import FixedPointSolver
+from deq.solvers.driver import SOLVERS, as_solver, solve
+from deq.solvers.picard import Picard
+
+__all__ = ["SOLVERS", "Anderson", "FixedPointSolver", "Picard", "as_solver", "solve"]
