@@ -68,7 +68,8 @@ class Solution:
         worst = self.worst()
         steps = self.iterations.double()
         return (f"{self.solver}: {counts} of {total} samples; iterations mean {steps.mean():.1f}, "
-                f"max {int(steps.max())}; worst residual {self.residual[worst]:.2e} against tolerance {self.tolerance[worst]:.2e}")
+                f"max {int(steps.max())}; worst residual {self.residual[worst]:.2e} against tolerance "
+                f"{self.tolerance[worst]:.2e}")
 
     def explain(self) -> str:
         """The summary, followed by what each failure means and what to do about it."""

@@ -17,8 +17,8 @@ class SolveStatus(Enum):
     CONVERGED = "The residual |f(z) - z| meets the tolerance."
     MAX_ITERATIONS = ("The iteration limit was reached before the residual met the tolerance: raise max_iter, loosen "
                       "tol, or take a faster solver ('newton' for a slowly contracting f).")
-    DIVERGED = ("The residual grew, or did not fall at all: f does not contract here. Normalise its weights so that the "
-                "spectral radius of df/dz is below 1 (deq.operator_normalize), or try solver='newton'.")
+    DIVERGED = ("The residual grew, or did not fall at all: f does not contract here. Normalise its weights so that "
+                "the spectral radius of df/dz is below 1 (deq.operator_normalize), or try solver='newton'.")
     CYCLING = ("The iterates repeat with a period of 2 to 4 and will never converge: df/dz has eigenvalues at or "
                "outside the unit circle. Use damping (Picard(damping=0.5)), or solver='anderson' or 'newton'.")
     STAGNATED = ("The residual stopped at the rounding error of this dtype, above the tolerance: ask for a tolerance "

@@ -67,7 +67,7 @@ class Problem:
 
         def product(v: Tensor) -> Tensor:
             self.evaluations += 1
-            _, tangent = torch.func.jvp(self._apply, (point,), (v.reshape(point.shape),))
+            tangent = torch.func.jvp(self._apply, (point,), (v.reshape(point.shape),))[1]
             return v - tangent.reshape(v.shape)
 
         return product

@@ -173,7 +173,7 @@ class _Run:
             for name in ("rows", "active", "best_z", "best_norm", "window_best", "window_z", "first_norm", "last_norm"):
                 setattr(self, name, getattr(self, name)[kept])
             self.all_active = True
-            return Point(*(getattr(point, name)[kept] for name in ("z", "value", "residual", "norm", "limit")),
+            return Point(point.z[kept], point.value[kept], point.residual[kept], point.norm[kept], point.limit[kept],
                          False), state.select(kept)
         done = ~self.active.unsqueeze(1)
         frozen = point.z.masked_fill(done & ~point.z.isfinite(), 0.0)
