@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from deq.solvers.base import FixedPointSolver, Point, Problem, State, Step
+from deq.solvers.safeguard import Base, guard
 
 __all__ = ["Anderson"]
 
@@ -23,9 +24,7 @@ class AndersonState(State):
     products: Tensor  # of the residual differences with the newest and with the residual, [batch, memory, 2]
     last_value: Tensor  # [batch, n]
     last_residual: Tensor  # [batch, n]
-    base_value: Tensor  # f at the last accepted iterate, [batch, n]
-    base_norm: Tensor  # its residual norm, [batch]
-    accelerated: Tensor  # whether the current iterate came from an accelerated step, bool [batch]
+    base: Base
     count: int  # iterates seen
 
 
@@ -70,8 +69,7 @@ class Anderson(FixedPointSolver[AndersonState]):
         return AndersonState(
             values=new(batch, self.memory, n), residuals=new(batch, self.memory, n),
             gram=new(batch, self.memory, self.memory), products=new(batch, self.memory, 2),
-            last_value=point.value, last_residual=point.residual, base_value=point.value, base_norm=point.norm,
-            accelerated=torch.zeros(batch, dtype=torch.bool, device=point.z.device), count=0)
+            last_value=point.value, last_residual=point.residual, base=Base.start(point), count=0)
 
     def step(self, problem: Problem, point: Point, state: AndersonState) -> Step[AndersonState]:
         """One small least squares problem and one extrapolation."""
@@ -84,16 +82,9 @@ class Anderson(FixedPointSolver[AndersonState]):
         if self.mixing != 1.0:
             left = torch.baddbmm(point.residual.unsqueeze(1), gamma, state.residuals[:, :used], alpha=-1).squeeze(1)
             z = torch.sub(z, left, alpha=1 - self.mixing)
-        base_value, base_norm, accelerated = point.value, point.norm, torch.ones_like(state.accelerated)
-        if not point.improved:
-            worse = state.accelerated & (point.norm > state.base_norm)
-            row = worse.unsqueeze(1)
-            z = torch.where(row, state.base_value, z)
-            base_value = torch.where(row, state.base_value, point.value)
-            base_norm = torch.where(worse, state.base_norm, point.norm)
-            accelerated = ~worse
+        z, base, _ = guard(z, point, state.base)
         return Step(z, AndersonState(state.values, state.residuals, state.gram, state.products, point.value,
-                                     point.residual, base_value, base_norm, accelerated, state.count + 1))
+                                     point.residual, base, state.count + 1))
 
     def _remember(self, point: Point, state: AndersonState) -> None:
         """Put the newest differences into the ring, in place: nobody else holds it."""

@@ -96,12 +96,13 @@ class Point:
 
 @dataclass(frozen=True)
 class State:
-    """Base of solver states: fields are tensors whose first dimension is the batch, and plain counters."""
+    """Base of solver states: fields are tensors whose first dimension is the batch, other states, and counters."""
 
     def select(self, rows: Tensor) -> Self:
         """The state of these samples."""
         values = (getattr(self, field.name) for field in fields(self))
-        return type(self)(*(value[rows] if isinstance(value, Tensor) else value for value in values))
+        return type(self)(*(value[rows] if isinstance(value, Tensor) else
+                            value.select(rows) if isinstance(value, State) else value for value in values))
 
 
 StateType = TypeVar("StateType", bound=State)

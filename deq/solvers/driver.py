@@ -12,12 +12,14 @@ from torch import Tensor
 from deq.solution import Solution
 from deq.solvers.anderson import Anderson
 from deq.solvers.base import FixedPointSolver, Point, Problem, State, describe_value
+from deq.solvers.broyden import Broyden
+from deq.solvers.newton import Newton
 from deq.solvers.picard import Picard
 from deq.status import SolveStatus
 
 __all__ = ["SOLVERS", "as_solver", "solve"]
 
-SOLVERS: dict[str, type[FixedPointSolver[Any]]] = {kind.name: kind for kind in (Picard, Anderson)}
+SOLVERS: dict[str, type[FixedPointSolver[Any]]] = {kind.name: kind for kind in (Picard, Anderson, Broyden, Newton)}
 
 # Every WINDOW iterations the best residual and the iterate are noted down; later ones are compared with them.
 WINDOW = 32
@@ -133,8 +135,8 @@ class _Run:
                 self.finish(repeats, SolveStatus.CYCLING, self.best_z, iteration)
         if since == 0:
             if iteration:
-                size = torch.linalg.vector_norm(point.value, dim=1)
-                resting = no_gain & (point.norm <= FLOOR * eps * size)
+                size = torch.linalg.vector_norm(self.best_z, dim=1)
+                resting = no_gain & (self.best_norm <= FLOOR * eps * size)
                 growing = no_gain & (point.norm > GROWTH * self.best_norm) & ~resting
                 if bool((resting | growing).any()):
                     self.finish(resting, SolveStatus.STAGNATED, self.best_z, iteration)
