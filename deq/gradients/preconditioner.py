@@ -13,7 +13,7 @@ from deq.closure import ClosedMap, Map
 from deq.gradients.rules import Exact, GradientRule, Neumann, Phantom
 from deq.gradients.transforms import batched_map, detached, merge_batch
 from deq.linear.gmres import gmres
-from deq.linear.jacobian import JacobianProducts, dense_jacobian
+from deq.linear.jacobian import JacobianProducts, as_rows, dense_jacobian
 from deq.status import LinearSolveError
 
 Preconditioner = Callable[[Tensor], Tensor]
@@ -42,14 +42,14 @@ def build_preconditioner(rule: GradientRule, function: ClosedMap, z: Tensor) -> 
             return _matrix_free(_NeumannSeries(terms), function, z)
         case Exact(linear=linear) if linear == "dense" or (linear == "auto" and _dense_is_cheaper(z)):
             (inverse,) = detached(_dense_inverse, function, z, [t.detach() for t in function.captured])
-            return lambda v: (inverse @ v.flatten(1).unsqueeze(-1)).reshape(v.shape)
+            return lambda v: (inverse @ as_rows(v).unsqueeze(-1)).reshape(v.shape)
         case Exact(linear_tol=tolerance, linear_max_iter=max_iter):
             return _matrix_free(_KrylovInverse(tolerance, max_iter), function, z)
     raise TypeError(f"unknown gradient rule {rule!r}; use Phantom, Neumann or Exact")
 
 
 def _dense_is_cheaper(z: Tensor) -> bool:
-    batch, n = z.shape[0], z[0].numel() if z.shape[0] else 0
+    batch, n = as_rows(z).shape
     return n <= _DENSE_STATE_LIMIT and batch * n * n <= _DENSE_ELEMENT_LIMIT
 
 
@@ -70,7 +70,7 @@ def _dense_inverse(function: Map, z: Tensor, *captured: Tensor) -> tuple[Tensor]
     defect = torch.linalg.vector_norm(system @ (inverse @ probe) - probe, dim=(1, 2))
     defect = defect / torch.linalg.vector_norm(probe[0])
     # A sample whose solve already failed with NaN was reported there, and keeps its NaN.
-    bad = ((info != 0) | ~(defect < torch.finfo(z.dtype).eps ** 0.5)) & z.flatten(1).isfinite().all(1)
+    bad = ((info != 0) | ~(defect < torch.finfo(z.dtype).eps ** 0.5)) & as_rows(z).isfinite().all(1)
     if bool(bad.any()):
         index = int(bad.nonzero()[0])
         raise LinearSolveError(
@@ -105,7 +105,7 @@ class _KrylovInverse:
         rtol = self.tolerance if self.tolerance is not None else 500 * torch.finfo(v.dtype).eps
         solution = gmres(lambda u: u - products(u), v, rtol=rtol, max_iter=self.max_iter)
         # Rounding alone may leave a factor of the condition number above the request; two digits are granted to it.
-        size = torch.linalg.vector_norm(v.flatten(1), dim=1)
+        size = torch.linalg.vector_norm(as_rows(v), dim=1)
         bad = ~(solution.residual <= 100 * rtol * size) & size.isfinite()
         if bool(bad.any()):
             index = int(bad.nonzero()[0])

@@ -13,6 +13,11 @@ from deq.closure import Map
 _CHUNK_ELEMENTS = 2**23
 
 
+def as_rows(tensor: Tensor) -> Tensor:
+    """[batch, ...] -> [batch, n], also for no trailing dimensions (n = 1) and for an empty batch."""
+    return tensor.reshape(tensor.shape[0], tensor.shape[1:].numel())
+
+
 class JacobianProducts:
     """Products with J and its transpose at one point, from one evaluation of f (plain tensors only).
 
@@ -58,7 +63,7 @@ class JacobianProducts:
 
 def dense_jacobian(function: Map, z: Tensor, captured: Sequence[Tensor]) -> Tensor:
     """J for each sample, [batch, n, n], n = number of state elements of a sample; by vectorised backward passes."""
-    batch, n = z.shape[0], z[0].numel() if z.shape[0] else 0
+    batch, n = as_rows(z).shape
     jacobian = z.new_empty((batch, n, n))
     if not jacobian.numel():
         return jacobian
