@@ -114,10 +114,13 @@ def bounds_at(point: EquilibriumPoint, steps: int, damping: float = 1.0) -> list
     bracket = point.curve_derivative((first,), 2)
 
     # Rounding of D_1 and D_2 on both sides: eps, times the condition of the solve (squared for D_2, which uses D_1),
-    # times n for the sums in matrix products and the norm.
-    slack_first = 4 * n * EPS * point.condition * size_first
-    slack_second = 4 * n * EPS * (point.condition * (size_second + _norm(bracket))
-                                  + point.condition**2 * (mixed + bend * size_operator) * size_first)
+    # times n for the sums in matrix products and norms, and K for the recursion; 8 covers both sides and their
+    # difference. `grow` does the same for the bounds themselves (they grow with K where R does not contract).
+    unit = 8 * (n + steps) * EPS
+    grow = 1 + unit * point.condition
+    slack_first = unit * point.condition * size_first
+    slack_second = unit * (point.condition * (size_second + _norm(bracket))
+                           + point.condition**2 * (mixed + bend * size_operator) * size_first)
 
     out = []
     error, tail, powers = first, second, [torch.eye(n, dtype=torch.float64)]
@@ -135,15 +138,15 @@ def bounds_at(point: EquilibriumPoint, steps: int, damping: float = 1.0) -> list
         geometric = sum(q**j for j in range(k))
         out.append(PhantomErrorBound(
             steps=k,
-            first=_norm(error) + slack_first,
-            second=_norm(tail) + sum(map(_norm, gaps)) + slack_second,
-            first_powers=sizes[k] * size_first + slack_first,
-            second_powers=sizes[k] * size_second + damping * sum(sizes[k - 1 - j] * gap_norms[j] for j in range(k))
-            + slack_second,
-            first_law=kappa * q**k * size_first + slack_first,
-            second_law=kappa * q**k * size_second + slack_second + damping * q ** (k - 1) * size_first * (
-                2 * kappa**2 * k * mixed + kappa**3 * bend * size_operator * geometric),
-            first_operator=float(torch.linalg.matrix_norm(error, 2)) + slack_first,
+            first=grow * _norm(error) + slack_first,
+            second=grow * (_norm(tail) + sum(map(_norm, gaps))) + slack_second,
+            first_powers=grow * sizes[k] * size_first + slack_first,
+            second_powers=slack_second + grow * (
+                sizes[k] * size_second + damping * sum(sizes[k - 1 - j] * gap_norms[j] for j in range(k))),
+            first_law=grow * kappa * q**k * size_first + slack_first,
+            second_law=slack_second + grow * (kappa * q**k * size_second + damping * q ** (k - 1) * size_first * (
+                2 * kappa**2 * k * mixed + kappa**3 * bend * size_operator * geometric)),
+            first_operator=grow * float(torch.linalg.matrix_norm(error, 2)) + slack_first,
             q=q, kappa=kappa, spectral_radius=radius, rounding=max(slack_first, slack_second)))
     return out
 
