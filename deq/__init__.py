@@ -1,6 +1,7 @@
 """Deep equilibrium layers whose derivatives are right: solvers, gradient rules, objectives and the papers' models."""
 
 from deq.cells import ConvolutionCell, DenseCell
+from deq.density import EquilibriumDensity
 from deq.equilibrium import equilibrium
 from deq.gradients import Exact, GradientRule, Neumann, Phantom
 from deq.layer import DEQ
@@ -17,6 +18,7 @@ __all__ = [
     "DEQError",
     "DenseCell",
     "DerivativeOrderError",
+    "EquilibriumDensity",
     "Exact",
     "FixedPointSolver",
     "GradientRule",
