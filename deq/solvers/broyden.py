@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from deq.solvers.base import FixedPointSolver, Point, Problem, State, Step
+from deq.solvers.base import FixedPointSolver, Point, Problem, State, Step, choose
 from deq.solvers.safeguard import Base, guard
 
 __all__ = ["Broyden"]
@@ -69,7 +69,7 @@ class Broyden(FixedPointSolver[BroydenState]):
     def init(self, point: Point) -> BroydenState:
         """The identity."""
         batch, n = point.z.shape
-        return BroydenState(point.z.new_zeros(batch, self.memory, n), point.z.new_zeros(batch, self.memory, n),
+        return BroydenState(point.z.new_empty(batch, self.memory, n), point.z.new_empty(batch, self.memory, n),
                             point.z, point.residual, Patience.start(point), 0, False)
 
     def step(self, problem: Problem, point: Point, state: BroydenState) -> Step[BroydenState]:
@@ -97,7 +97,11 @@ class Broyden(FixedPointSolver[BroydenState]):
         state.right[:, count] = covector
         direction = torch.addcmul(images[:, 1], new_left, torch.linalg.vecdot(covector, point.residual).unsqueeze(1))
         z, patience = self._hold_back(point.z + direction, point, state.patience)
-        state.left[:, : count + 1].masked_fill_(patience.refused.view(-1, 1, 1), 0.0)
+        forget = patience.refused
+        if forget.is_cuda:
+            state.left[:, : count + 1].masked_fill_(forget.view(-1, 1, 1), 0.0)
+        elif not point.improved:
+            state.left[forget.nonzero().squeeze(1), : count + 1] = 0.0
         return Step(z, BroydenState(state.left, state.right, point.z, point.residual, patience, count + 1, True))
 
     def _hold_back(self, z: Tensor, point: Point, patience: Patience) -> tuple[Tensor, Patience]:
@@ -116,5 +120,5 @@ class Broyden(FixedPointSolver[BroydenState]):
                               torch.where(accelerated & ~slow, 1, patience.penalty))
         wait = torch.where(refused, penalty, (patience.wait - 1).clamp(min=0))
         plain = (slow | (wait > 0)) & ~refused
-        z = torch.where(plain.unsqueeze(1), point.value, z)
+        z = choose(plain, point.value, z)
         return z, Patience(replace(base, accelerated=base.accelerated & ~plain), rate, penalty, wait, refused)

@@ -217,6 +217,7 @@ def test_frozen_samples_stay_where_they_finished():
     solution = solve(f, torch.zeros(2, 1, dtype=D), solver="picard", tol=1e-10, max_iter=1000)
     assert solution.converged.all()
     done = int(solution.iterations[0])
+    assert len(set(visited[: done + 1])) == done + 1
     assert set(visited[done:]) == {solution.z[0].item()}
     assert int(solution.evaluations[0]) == done + 2
     assert len(visited) == int(solution.evaluations[1])
@@ -282,6 +283,7 @@ def test_empty_batch():
     ({"f": lambda z: z.double()}, TypeError, "dtype of z, torch.float32, but returned .* torch.float64"),
     ({"f": lambda z: torch.zeros(2, 3, device="meta")}, ValueError, "device of z, cpu, but returned .* on meta"),
     ({"f": lambda z: None}, TypeError, "must return a tensor"),
+    ({"f": lambda z: z.mul_(0.5)}, ValueError, "changed z in place"),
 ])
 def test_bad_arguments_name_the_value(arguments, error, message):
     settings = {"f": lambda z: 0.5 * z + 1, "z0": torch.zeros(2, 3)} | arguments
