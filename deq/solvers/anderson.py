@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from deq.solvers.base import FixedPointSolver, Point, Problem, State, Step, combine
+from deq.linear.batched import dots, subtract
+from deq.solvers.base import FixedPointSolver, Point, Problem, State, Step
 from deq.solvers.safeguard import Base, guard
 
 __all__ = ["Anderson"]
@@ -78,9 +79,9 @@ class Anderson(FixedPointSolver[AndersonState]):
         used = min(state.count, self.memory)
         products = self._remember(point, state, used)
         weights = self._weights(state.gram[:, :used, :used], products)
-        z = point.value - combine(weights, state.values[:, :used])
+        z = subtract(point.value, weights, state.values[:, :used])
         if self.mixing != 1.0:
-            left = point.residual - combine(weights, state.residuals[:, :used])
+            left = subtract(point.residual, weights, state.residuals[:, :used])
             z = torch.sub(z, left, alpha=1 - self.mixing)
         z, base, _ = guard(z, point, state.base)
         return Step(z, AndersonState(state.values, state.residuals, state.gram, point.value, point.residual, base,
@@ -94,12 +95,12 @@ class Anderson(FixedPointSolver[AndersonState]):
         """
         slot = (state.count - 1) % self.memory
         torch.sub(point.value, state.last_value, out=state.values[:, slot])
-        pair = torch.stack((point.residual - state.last_residual, point.residual), 1)
-        state.residuals[:, slot] = pair[:, 0]
-        products = torch.bmm(pair, state.residuals[:, :used].mT)
-        state.gram[:, slot, :used] = products[:, 0]
-        state.gram[:, :used, slot] = products[:, 0]
-        return products[:, 1]
+        torch.sub(point.residual, state.last_residual, out=state.residuals[:, slot])
+        residuals = state.residuals[:, :used]
+        products = dots(residuals, residuals[:, slot])
+        state.gram[:, slot, :used] = products
+        state.gram[:, :used, slot] = products
+        return dots(residuals, point.residual)
 
     def _weights(self, gram: Tensor, products: Tensor) -> Tensor:
         """Least squares weights gamma from the normal equations, [batch, used]."""

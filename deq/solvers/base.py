@@ -10,7 +10,7 @@ from typing import ClassVar, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["FixedPointSolver", "Point", "Problem", "State", "Step", "choose", "combine", "describe_value"]
+__all__ = ["FixedPointSolver", "Point", "Problem", "State", "Step", "choose", "describe_value"]
 
 
 def describe_value(value: object) -> str:
@@ -27,14 +27,6 @@ def choose(mask: Tensor, chosen: Tensor, other: Tensor) -> Tensor:
     # Looking at the few rows is cheap where there is no synchronisation to pay.
     rows = mask.nonzero().squeeze(1)
     return other.index_copy(0, rows, chosen[rows]) if len(rows) else other
-
-
-def combine(weights: Tensor, vectors: Tensor) -> Tensor:
-    """Sum of weights times vectors, [batch, k] and [batch, k, n] to [batch, n]."""
-    if vectors.is_cuda or vectors.shape[2] >= 4096:
-        return torch.bmm(weights.unsqueeze(1), vectors).squeeze(1)
-    # Many small systems: one library call for each costs more than it computes.
-    return torch.linalg.vecdot(vectors, weights.unsqueeze(2), dim=1)
 
 
 class Problem:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from deq.linear.batched import dots, subtract
 from deq.solvers.base import FixedPointSolver, Point, Problem, State, Step, choose
 from deq.solvers.safeguard import Base, guard
 
@@ -80,13 +81,11 @@ class Broyden(FixedPointSolver[BroydenState]):
         left, right = state.left[:, :count], state.right[:, :count]
         s = point.z - state.last_z
         y = state.last_residual - point.residual
-        pair = torch.stack((y, point.residual), 1)
+        image, direction, covector = y, point.residual, s
         if count:
-            images = torch.baddbmm(pair, torch.bmm(pair, right.mT), left)
-            covector = torch.baddbmm(s.unsqueeze(1), torch.bmm(s.unsqueeze(1), left.mT), right).squeeze(1)
-        else:
-            images, covector = pair, s
-        image = images[:, 0]
+            image = subtract(y, -dots(right, y), left)
+            direction = subtract(direction, -dots(right, direction), left)
+            covector = subtract(s, -dots(left, s), right)
         curvature = torch.linalg.vecdot(s, image)
         # An update by a vanishing curvature is rounding error magnified: leave it out.
         floor = torch.linalg.vector_norm(s, dim=1) * torch.linalg.vector_norm(image, dim=1)
@@ -95,7 +94,7 @@ class Broyden(FixedPointSolver[BroydenState]):
         new_left = (s - image) * inverse.unsqueeze(1)
         state.left[:, count] = new_left
         state.right[:, count] = covector
-        direction = torch.addcmul(images[:, 1], new_left, torch.linalg.vecdot(covector, point.residual).unsqueeze(1))
+        direction = torch.addcmul(direction, new_left, torch.linalg.vecdot(covector, point.residual).unsqueeze(1))
         z, patience = self._hold_back(point.z + direction, point, state.patience)
         forget = patience.refused
         if forget.is_cuda:
