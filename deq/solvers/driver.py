@@ -90,7 +90,7 @@ class _Run:
         self.resting_place = z
         self.best_z, self.best_norm = z, z.new_full((batch,), torch.inf)
         self.window_z = z
-        self.window_best = self.first_norm = self.last_norm = self.best_norm
+        self.window_best = self.first_norm = self.first_size = self.last_norm = self.best_norm
 
     def finish(self, mask: Tensor, status: SolveStatus, z: Tensor, iteration: int) -> None:
         """Write down the result of these samples and count them as finished."""
@@ -107,8 +107,13 @@ class _Run:
         bad = self.active & ~(point.norm + point.limit).isfinite()
         met = self.active & (point.norm <= point.limit) & ~bad
         if iteration:
-            # A relative tolerance is also met when z runs away at a constant residual, as for f(z) = z + 1.
+            # A relative tolerance is also met when z runs away at a constant residual, as for f(z) = z + 1, and in the
+            # end the residual is lost in the rounding of z.
             met &= point.norm < self.first_norm
+            size = torch.linalg.vector_norm(point.value, dim=1)
+            lost = met & (4 * torch.finfo(size.dtype).eps * size > self.first_norm) & (size > 1e4 * self.first_size)
+            self.finish(lost, SolveStatus.DIVERGED, self.best_z, iteration)
+            met &= ~lost
         self.finish(met, SolveStatus.CONVERGED, point.z, iteration)
         if not bool(bad.any()):
             return
@@ -160,7 +165,8 @@ class _Run:
         kept = self.active.nonzero().squeeze(1)
         if len(kept) < COMPACT_BELOW * len(self.active):
             self.problem.select(kept, self.result)
-            for name in ("rows", "active", "best_z", "best_norm", "window_best", "window_z", "first_norm"):
+            for name in ("rows", "active", "best_z", "best_norm", "window_best", "window_z", "first_norm",
+                         "first_size"):
                 setattr(self, name, getattr(self, name)[kept])
             self.done = None
             return Point(point.z[kept], point.value[kept], point.residual[kept], point.norm[kept], point.limit[kept],
@@ -195,6 +201,7 @@ class _Run:
             point, any_stopping, better = self.measure(z, self.problem.evaluate(z) if value is None else value)
             if iteration == 0:
                 self.first_norm = self.last_norm = point.norm
+                self.first_size = torch.linalg.vector_norm(point.value, dim=1)
                 state = self.solver.init(point)
             if any_stopping:
                 self.stop_tested(point, iteration)

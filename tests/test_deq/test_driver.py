@@ -33,6 +33,15 @@ def test_diverged(f, dtype):
     assert solution.z.isfinite().all(), "the best iterate is returned, not the last"
 
 
+@pytest.mark.parametrize("solver", ALL)
+@pytest.mark.parametrize("dtype", [torch.float32, D])
+@pytest.mark.parametrize("f", [lambda z: z + 1, lambda z: z * z + 1, lambda z: torch.exp(z) + 1])
+def test_no_solver_invents_a_fixed_point(f, solver, dtype):
+    solution = solve(f, torch.full((3, 2), 0.1, dtype=dtype), solver=solver, max_iter=500)
+    assert not solution.converged.any(), solution.summary()
+    assert solution.z.isfinite().all()
+
+
 @pytest.mark.parametrize("period", [2, 3, 4])
 def test_cycling(period):
     # A rotation of the coordinates has that period and no contraction.
