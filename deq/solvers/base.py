@@ -76,7 +76,14 @@ class Problem:
         """Value of f at the iterates, [batch, n] to [batch, n]."""
         self.evaluations += 1
         version = z._version
-        value = self._apply(z.reshape(len(z), *self._shape)).reshape(z.shape)
+        point = z.reshape(len(z), *self._shape)
+        try:
+            value = self._apply(point).reshape(z.shape)
+        except Exception as error:
+            if self.evaluations == 1:
+                error.add_note(f"f failed at its first evaluation, at z of shape {tuple(point.shape)}, {z.dtype}, on "
+                               f"{z.device}; z0, the inputs and the parameters of f must agree in dtype and device.")
+            raise
         if z._version != version:
             raise ValueError("f changed z in place; use operations that return a new tensor (relu instead of relu_)")
         return value
@@ -87,7 +94,12 @@ class Problem:
 
         def product(v: Tensor) -> Tensor:
             self.evaluations += 1
-            tangent = torch.func.jvp(self._apply, (point,), (v.reshape(point.shape),))[1]
+            try:
+                tangent = torch.func.jvp(self._apply, (point,), (v.reshape(point.shape),))[1]
+            except (RuntimeError, NotImplementedError) as error:
+                error.add_note("solver='newton' differentiates f in forward mode (torch.func.jvp). Where f does not "
+                               "support that, use solver='anderson' or 'broyden'.")
+                raise
             return v - tangent.reshape(v.shape)
 
         return product

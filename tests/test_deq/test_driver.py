@@ -1,5 +1,7 @@
 """The driver: statuses, independence of the samples, compaction, and clear errors."""
 
+import weakref
+
 import pytest
 import torch
 
@@ -298,6 +300,49 @@ def test_bad_arguments_name_the_value(arguments, error, message):
     settings = {"f": lambda z: 0.5 * z + 1, "z0": torch.zeros(2, 3)} | arguments
     with pytest.raises(error, match=message):
         solve(settings.pop("f"), settings.pop("z0"), **settings)
+
+
+def test_parameters_of_another_dtype_get_a_note():
+    weight = torch.eye(3, dtype=D)
+    with pytest.raises(RuntimeError, match=r"at z of shape \(2, 3\), torch.float32, on cpu; z0, the inputs"):
+        solve(lambda z: z @ weight, torch.zeros(2, 3))
+
+
+class BackwardOnly(torch.autograd.Function):
+    """Half of z, without forward-mode derivative."""
+
+    @staticmethod
+    def forward(context, z):
+        return 0.5 * z
+
+    @staticmethod
+    def backward(context, gradient):
+        return 0.5 * gradient
+
+
+def test_newton_on_a_map_without_forward_mode_says_what_to_do():
+    z0 = torch.ones(2, 3, dtype=D)
+    assert solve(BackwardOnly.apply, z0, solver="anderson").converged.all()
+    with pytest.raises(RuntimeError, match="use solver='anderson'"):
+        solve(BackwardOnly.apply, z0, solver="newton")
+
+
+@pytest.mark.parametrize("solver", ["picard", "anderson", "broyden"])
+def test_memory_does_not_grow_with_the_iterations(solver, generator):
+    weight = 0.99 * torch.linalg.qr(torch.randn(30, 30, dtype=D, generator=generator))[0]
+    references = []
+    alive = []
+
+    def f(z):
+        alive.append(sum(reference() is not None for reference in references))
+        value = z @ weight.T + 1
+        references.append(weakref.ref(value))
+        return value
+
+    solve(f, torch.zeros(4, 30, dtype=D), solver=solver, tol=1e-12, max_iter=60)
+    assert len(alive) > 40
+    # The value of the last iterate and of the base it came from.
+    assert max(alive) <= 4
 
 
 @pytest.mark.gpu
