@@ -48,9 +48,8 @@ class Progress:
         self._done += 1
         self._counts[str(result.verdict)] += 1
         if self._bar is not None:
-            self._bar.set_postfix_str(" ".join(f"{verdict} {count}" for verdict, count in self._counts.items()),
-                                      refresh=False)
             self._bar.update()
+            self._bar.set_postfix_str(" ".join(f"{verdict} {count}" for verdict, count in self._counts.items()))
         else:
             flag = "  <- expected " + result.expected if result.deviates else ""
             print(f"[{self._done:>{len(str(self._total))}}/{self._total}] {mark(result.verdict)} {result.verdict:<10} "

@@ -14,6 +14,8 @@ from verification.plain import restore
 
 _PIECES = re.compile(r"\$\$(?P<block>.+?)\$\$|\$(?P<inline>(?:\\\$|[^$])+?)\$|`(?P<code>[^`]+)`", re.S)
 _LEFT_OVER = re.compile(r">[^<]*\\[A-Za-z]+")
+_PAIRS = tuple((re.compile(left), re.compile(right)) for left, right in (
+    (r"(?<!\\)\{", r"(?<!\\)\}"), (r"\\left(?![A-Za-z])", r"\\right(?![A-Za-z])"), (r"\\begin\{", r"\\end\{")))
 _THIN = "\u202f"  # narrow no-break space, between groups of digits
 
 
@@ -23,6 +25,9 @@ def mathml(latex: str, display: str = "inline") -> Markup:
     Raises:
         ValueError: it cannot be parsed, or has a command that the converter does not know (it would print `\name`).
     """
+    for left, right in _PAIRS:  # the converter guesses a missing half instead of refusing it
+        if len(left.findall(latex)) != len(right.findall(latex)):
+            raise ValueError(f"cannot typeset ${latex}$: {left.pattern} and {right.pattern} do not pair up")
     try:
         element = convert(latex.strip(), display=display)
     except Exception as error:  # the converter raises a zoo of classes
