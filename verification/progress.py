@@ -6,6 +6,7 @@ import sys
 import threading
 from collections import Counter
 from types import TracebackType
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -16,9 +17,9 @@ from verification.terminal import clip, mark
 class Progress:
     """Shows the claim at work, the elapsed time and the verdicts so far; a context manager."""
 
-    def __init__(self, total: int, stream: object = None) -> None:
-        self._stream = stream or sys.stderr
-        self._live = bool(getattr(self._stream, "isatty", lambda: False)())
+    def __init__(self, total: int, stream: TextIO | None = None) -> None:
+        self._stream: TextIO = stream or sys.stderr
+        self._live = self._stream.isatty()
         self._total = total
         self._counts: Counter[str] = Counter()
         self._done = 0
@@ -54,7 +55,7 @@ class Progress:
             flag = "  <- expected " + result.expected if result.deviates else ""
             print(f"[{self._done:>{len(str(self._total))}}/{self._total}] {mark(result.verdict)} {result.verdict:<10} "
                   f"{result.id:<9} {clip(result.title, 70)} ({result.seconds:.1f} s){flag}",
-                  file=self._stream, flush=True)  # type: ignore[call-overload]
+                  file=self._stream, flush=True)
 
     def _tick(self) -> None:
         # Long claims would otherwise freeze the elapsed time, and a frozen bar reads as a hang.

@@ -35,6 +35,8 @@ def mathml(latex: str, display: str = "inline") -> Markup:
     if _LEFT_OVER.search(element):
         unknown = _LEFT_OVER.search(element).group().rpartition(">")[2]  # type: ignore[union-attr]
         raise ValueError(f"cannot typeset ${latex}$: unknown command {unknown}")
+    # Infinity is a value: as an operator it would get an operator's space around it.
+    element = element.replace("<mo>&#x0221E;</mo>", "<mi>&#x0221E;</mi>")
     return Markup(element.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', ""))
 
 
@@ -78,7 +80,7 @@ def _line(text: str, strict: bool) -> Markup:
 
 
 def number(value: Any) -> Markup:
-    """A number for reading: four significant digits, powers of ten as such, digits grouped."""
+    """A number for reading: five significant digits, powers of ten as such, digits grouped."""
     value = restore(value)
     if isinstance(value, bool):
         return Markup("yes" if value else "no")
@@ -101,7 +103,7 @@ def _real(value: float) -> Markup:
     if value == 0:
         return Markup("0")
     if 1e-3 <= abs(value) < 1e6:
-        digits = max(0, 3 - math.floor(math.log10(abs(value))))
+        digits = max(0, 4 - math.floor(math.log10(abs(value))))
         text = f"{value:.{digits}f}"
         text = text.rstrip("0").rstrip(".") if "." in text else text
         return Markup(_grouped(text.replace("-", "−")))
