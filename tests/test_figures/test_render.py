@@ -6,9 +6,11 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from figures import render
+from figures.pages import PAGES, load_pages, make_pages, page
 from figures.registry import FIGURES, FigureSpec, figure, load_figures
 from figures.style import canvas, legend
 from verification.errors import UserError
+from verification.report import Table, Words
 from verification.store import Store
 
 
@@ -98,3 +100,23 @@ def test_every_registered_figure_has_words_and_records():
         assert item.caption.strip()
         assert item.records
     assert load_figures() is FIGURES
+
+
+def test_pages_are_made_from_records(monkeypatch, store):
+    monkeypatch.setattr("figures.pages.PAGES", {})
+    page("good", "Good", ("curve",))(lambda record: [Words("text"), Table(["x"], [[x] for x in record["x"]])])
+    page("absent", "Absent", ("curve", "none"))(lambda *records: pytest.fail("made without its records"))
+    page("bad", "Bad", ("curve",))(lambda record: [Table(["x", "y"], [[1]])])
+    good, bad = make_pages(store)
+    assert good.blocks[1].rows == [[1], [2], [3]]
+    assert "1 cells under 2 headings" in bad.problem
+    with pytest.raises(ValueError, match="registered twice"):
+        page("good", "Good", ())(list)
+
+
+def test_every_registered_page_has_a_title_and_records():
+    for name, item in load_pages().items():
+        assert re.fullmatch(r"[a-z0-9][a-z0-9-]*", name), name
+        assert item.title.strip()
+        assert item.records
+    assert load_pages() is PAGES

@@ -8,7 +8,7 @@ import pytest
 
 from verification.coverage import NotCovered
 from verification.registry import Topic
-from verification.report import FigureView, build
+from verification.report import FigureView, Page, Picture, Table, Words, build
 from verification.result import ClaimResult
 from verification.verdict import Verdict
 
@@ -62,7 +62,7 @@ FIGURES = [
 ]
 
 
-class Page(HTMLParser):
+class Parsed(HTMLParser):
     """Collects ids, links, whatever fetches, and checks that elements are closed in order."""
 
     VOID = frozenset({"meta", "link", "input", "br", "img"})
@@ -93,8 +93,14 @@ class Page(HTMLParser):
         assert self.open.pop() == tag, f"</{tag}> out of order"
 
 
-def make(results=(BASE,), run=RUN, figures=FIGURES):
-    return build.render(list(results), run, TOPICS, figures)
+PAGES = [Page("tables", "Trained models", [Words("Words with $x_1$."), Picture("loose"), Picture("curve"),
+                                           Picture("absent"),
+                                           Table(["model", "loss"], [["DKEF", 1e-7], ["NICE", None]], "A caption")]),
+         Page("bad", "Bad", problem="ValueError: a row")]
+
+
+def make(results=(BASE,), run=RUN, figures=FIGURES, pages=()):
+    return build.render(list(results), run, TOPICS, figures, pages)
 
 
 def variant(**changes):
@@ -126,8 +132,8 @@ MANY = [
 
 
 def test_the_page_is_well_formed_and_fetches_nothing():
-    text = make(MANY)
-    page = Page(text)
+    text = make(MANY, pages=PAGES)
+    page = Parsed(text)
     assert page.open == []
     assert len(set(page.ids)) == len(page.ids), "ids clash"
     assert [link for link in page.links if not link.startswith("#")] == []
@@ -189,7 +195,7 @@ def test_headline(results, run, sentence):
 
 
 def test_an_empty_run_is_a_valid_page():
-    page = Page(make((), figures=()))
+    page = Parsed(make((), figures=()))
     assert page.open == []
 
 
@@ -197,3 +203,13 @@ def test_gaps_are_told(monkeypatch):
     assert "What is not covered" not in make()
     monkeypatch.setattr(build, "NOT_COVERED", (NotCovered("[SM] table 9", "a thing", "a reason"),))
     assert "[SM] table 9" in make()
+
+
+def test_pages_stand_beside_the_claims():
+    text = make(pages=PAGES)
+    assert 'href="#page-tables">Trained models</a>' in text
+    assert "1\u202f×\u202f10<sup>−7</sup>" in text
+    assert text.count('id="figure-loose"') == 1
+    assert text.count('id="figure-curve"') == 1
+    assert "More figures" not in text, "a figure on a page is not in the gallery too"
+    assert "ValueError: a row" in text
