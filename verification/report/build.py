@@ -80,8 +80,8 @@ def render(results: Sequence[ClaimResult], run: Mapping[str, Any], topics: Seque
         headline=headline(results, run), counts=_counts(results), topics=_by_topic(results, topics), pages=pages,
         deviations=[result for result in results if result.deviates], meanings=MEANINGS, figures=drawn, places=places,
         gallery=[view for view in drawn.values() if view.name not in {*places, *on_pages}],
-        broken=[item for item in (*figures, *pages) if item.problem], missing=_missing(results),
-        not_covered=NOT_COVERED)
+        broken=[(item.name, item.problem) for group in (figures, pages) for item in group if item.problem],
+        missing=_missing(results), not_covered=NOT_COVERED)
 
 
 def headline(results: Sequence[ClaimResult], run: Mapping[str, Any]) -> str:
