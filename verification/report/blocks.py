@@ -33,6 +33,11 @@ class Table:
             if len(row) != len(self.columns):
                 raise ValueError(f"a row of {len(row)} cells under {len(self.columns)} headings: {list(row)}")
 
+    @property
+    def numeric(self) -> list[bool]:
+        """Which columns hold numbers, and so stand to the right."""
+        return [any(isinstance(row[index], int | float) for row in self.rows) for index in range(len(self.columns))]
+
 
 @dataclass(frozen=True)
 class Picture:
