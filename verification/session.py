@@ -66,7 +66,7 @@ class Session:
 
     def run(self, progress: Progress) -> None:
         """Run everything; on `KeyboardInterrupt`, stop, mark the run as partial and return."""
-        self.store.forget_records()
+        self.store.forget_last_run()
         self._save("running")
         torch.set_num_threads(1)
         titles = {claim.id: claim.title for topic in self.topics for claim in topic.claims}

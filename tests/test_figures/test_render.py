@@ -65,7 +65,9 @@ def test_drawing_is_repeatable(store):
 
 
 def test_a_missing_record_skips_the_figure(store):
+    render.render(spec(), store)
     view = render.render(spec(records=("curve", "other")), store)
+    assert list((store.out / "figures").iterdir()) == [], "pictures of an earlier run are gone"
     assert view.skipped == "record other is not in this run"
     assert not view.problem
     assert not view.svg

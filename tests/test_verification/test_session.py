@@ -117,9 +117,11 @@ claim(TOPIC, "sm-0003", writes(2))
 def test_a_new_run_forgets_the_records_of_the_last(claims_package, make_session):
     session = go(make_session(claims_package()))
     session.store.save_record("from-bench", {"kept": 1})
+    (session.store.out / "report.html").write_text("of the last run")
     session.topics = load_topics(session.package)[1:]
     go(session)
     assert not session.store.has_record("drawn")
+    assert not (session.store.out / "report.html").exists()
     assert session.store.has_record("from-bench")
 
 
