@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from verification.result import ClaimResult
 from verification.terminal import clip, mark
+from verification.verdict import Verdict
 
 
 class Progress:
@@ -21,7 +22,7 @@ class Progress:
         self._stream: TextIO = stream or sys.stderr
         self._live = self._stream.isatty()
         self._total = total
-        self._counts: Counter[str] = Counter()
+        self._counts: Counter[Verdict] = Counter()
         self._done = 0
         self._stop = threading.Event()
         self._bar: tqdm | None = None
@@ -47,10 +48,10 @@ class Progress:
     def finish(self, result: ClaimResult) -> None:
         """A claim is done."""
         self._done += 1
-        self._counts[str(result.verdict)] += 1
+        self._counts[result.verdict] += 1
         if self._bar is not None:
             self._bar.update()
-            self._bar.set_postfix_str(" ".join(f"{verdict} {count}" for verdict, count in self._counts.items()))
+            self._bar.set_postfix_str(" ".join(f"{mark(verdict)} {count}" for verdict, count in self._counts.items()))
         else:
             flag = "  <- expected " + result.expected if result.deviates else ""
             print(f"[{self._done:>{len(str(self._total))}}/{self._total}] {mark(result.verdict)} {result.verdict:<10} "

@@ -40,7 +40,7 @@ def test_progress_shows_title_and_verdicts_on_a_terminal():
         progress.start("A title")
         progress.finish(result(Verdict.SUPPORTED))
     assert "A title" in stream.getvalue()
-    assert "supported 1" in stream.getvalue()
+    assert "✓ 1" in stream.getvalue()
 
 
 def test_colours_only_on_a_terminal(monkeypatch):
