@@ -25,7 +25,8 @@ def operator_norm_bound(module: nn.Module, weight: Tensor) -> Tensor:
 
     Raises:
         TypeError: a module whose norm is not bounded here.
-        ValueError: a padding mode ("reflect", "replicate") that repeats pixels, for which the bound fails.
+        ValueError: padding that repeats pixels ("reflect", "replicate", or circular beyond the kernel's reach), for
+            which the bound fails.
     """
     if isinstance(module, nn.Linear):
         return torch.linalg.matrix_norm(weight, 2)
@@ -34,12 +35,24 @@ def operator_norm_bound(module: nn.Module, weight: Tensor) -> Tensor:
     if module.padding_mode not in ("zeros", "circular"):
         raise ValueError(f"padding_mode={module.padding_mode!r} repeats pixels and breaks the bound; "
                          f"use 'zeros' or 'circular'")
+    if module.padding_mode == "circular" and _wraps_too_far(module):
+        raise ValueError(f"circular padding={module.padding} with kernel_size={module.kernel_size} and dilation="
+                         f"{module.dilation} computes some pixels twice and breaks the bound; pad by at most "
+                         f"dilation * (kernel_size - 1) / 2")
     # [groups, rows, columns, offsets]: a group is a block of its own, so the norm is the largest of the groups'.
     blocks = weight.unflatten(0, (module.groups, -1)).flatten(3)
     shifts = torch.linalg.matrix_norm(blocks.permute(0, 3, 1, 2), 2).sum(1)
     absolute = blocks.abs()
     schur = (absolute.sum((2, 3)).amax(1) * absolute.sum((1, 3)).amax(1)).sqrt()
     return torch.minimum(shifts, schur).amax()
+
+
+def _wraps_too_far(module: nn.Module) -> bool:
+    """Whether circular padding makes the output larger than the input, so that it holds a shift twice."""
+    if isinstance(module.padding, str):  # "same" and "valid" never enlarge
+        return False
+    return any(2 * pad > dilation * (size - 1)
+               for pad, dilation, size in zip(module.padding, module.dilation, module.kernel_size, strict=True))
 
 
 class _FrobeniusNormalize(nn.Module):

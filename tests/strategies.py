@@ -74,7 +74,8 @@ def block_case(n: int, d: int, batch: int, q: float, activation: str, seed: int)
     second = scaled(torch.randn(n, n, generator=generator, dtype=torch.float64), 1.0)
     phi = SMOOTH[activation]
     return Case(f"blocks n={n} d={d} batch={batch} q={q:.3g} {activation} seed={seed}",
-                lambda z, x, w, u, b, v: phi(phi(z @ w.T + x @ u.T + b) @ v.T), base.x, (*base.parameters, second), (n,), q)
+                lambda z, x, w, u, b, v: phi(phi(z @ w.T + x @ u.T + b) @ v.T),
+                base.x, (*base.parameters, second), (n,), q)
 
 
 def convolution_case(channels: int, size: int, batch: int, q: float, activation: str, seed: int) -> Case:

@@ -93,7 +93,8 @@ def gmres(matvec: Callable[[Tensor], Tensor], rhs: Tensor, *, rtol: float | Tens
         singular |= cycle.singular
         # A cycle that gains nothing will be followed by the same cycle.
         done = done | met | stalled
-    return LinearSolution(x.reshape(rhs.shape), norm <= limit, norm, iterations, singular & ~(norm <= limit))
+    converged = (norm <= limit) & norm.isfinite()
+    return LinearSolution(x.reshape(rhs.shape), converged, norm, iterations, singular & ~converged)
 
 
 @dataclass(frozen=True)

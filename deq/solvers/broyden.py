@@ -15,6 +15,23 @@ __all__ = ["Broyden"]
 
 
 @dataclass(frozen=True)
+class Patience(State):
+    """When to accelerate again after steps that did not pay."""
+
+    base: Base
+    rate: Tensor  # gain of the last Picard step, [batch]
+    penalty: Tensor  # Picard steps that the last refusal cost, int64 [batch]
+    wait: Tensor  # how many of them are left, int64 [batch]
+    refused: Tensor  # whether the last iterate was refused, bool [batch]
+
+    @classmethod
+    def start(cls, point: Point) -> Patience:
+        """Nothing has been refused yet."""
+        none = torch.zeros_like(point.norm, dtype=torch.int64)
+        return cls(Base.start(point), torch.ones_like(point.norm), none + 1, none, none.bool())
+
+
+@dataclass(frozen=True)
 class BroydenState(State):
     """The inverse Jacobian of z - f(z) as I + sum of left_i right_i^T."""
 
@@ -22,7 +39,7 @@ class BroydenState(State):
     right: Tensor  # [batch, memory, n]
     last_z: Tensor  # [batch, n]
     last_residual: Tensor  # [batch, n]
-    base: Base
+    patience: Patience
     count: int  # updates since the last restart
     started: bool
 
@@ -53,7 +70,7 @@ class Broyden(FixedPointSolver[BroydenState]):
         """The identity."""
         batch, n = point.z.shape
         return BroydenState(point.z.new_zeros(batch, self.memory, n), point.z.new_zeros(batch, self.memory, n),
-                            point.z, point.residual, Base.start(point), 0, False)
+                            point.z, point.residual, Patience.start(point), 0, False)
 
     def step(self, problem: Problem, point: Point, state: BroydenState) -> Step[BroydenState]:
         """One rank-one update, in place: nobody else holds the memory."""
@@ -79,7 +96,25 @@ class Broyden(FixedPointSolver[BroydenState]):
         state.left[:, count] = new_left
         state.right[:, count] = covector
         direction = torch.addcmul(images[:, 1], new_left, torch.linalg.vecdot(covector, point.residual).unsqueeze(1))
-        z, base, refused = guard(point.z + direction, point, state.base)
-        if refused is not None:
-            state.left[:, : count + 1].masked_fill_(refused.view(-1, 1, 1), 0.0)
-        return Step(z, BroydenState(state.left, state.right, point.z, point.residual, base, count + 1, True))
+        z, patience = self._hold_back(point.z + direction, point, state.patience)
+        state.left[:, : count + 1].masked_fill_(patience.refused.view(-1, 1, 1), 0.0)
+        return Step(z, BroydenState(state.left, state.right, point.z, point.residual, patience, count + 1, True))
+
+    def _hold_back(self, z: Tensor, point: Point, patience: Patience) -> tuple[Tensor, Patience]:
+        """Take Picard steps where the accelerated ones do not pay; unlike Anderson's, they may gain less than those.
+
+        One that gains less than the square root of the last Picard step's gain is followed by a Picard step; one that
+        is refused by 2, 4, ... 32 of them, so that the worst case costs hardly more than the Picard iteration.
+        """
+        gain = point.norm / patience.base.norm
+        accelerated = patience.base.accelerated
+        z, base, refused = guard(z, point, patience.base)
+        refused = torch.zeros_like(accelerated) if refused is None else refused
+        rate = torch.where(accelerated, patience.rate, gain.clamp(max=1.0))
+        slow = accelerated & ~refused & (gain > rate.sqrt())
+        penalty = torch.where(refused, (2 * patience.penalty).clamp(max=32),
+                              torch.where(accelerated & ~slow, 1, patience.penalty))
+        wait = torch.where(refused, penalty, (patience.wait - 1).clamp(min=0))
+        plain = (slow | (wait > 0)) & ~refused
+        z = torch.where(plain.unsqueeze(1), point.value, z)
+        return z, Patience(replace(base, accelerated=base.accelerated & ~plain), rate, penalty, wait, refused)

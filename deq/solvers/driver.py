@@ -40,6 +40,8 @@ def as_solver(solver: str | FixedPointSolver[Any]) -> FixedPointSolver[Any]:
     """
     if isinstance(solver, FixedPointSolver):
         return solver
+    if isinstance(solver, type) and issubclass(solver, FixedPointSolver):
+        raise TypeError(f"solver is {solver.__name__}, a class: create it, {solver.__name__}()")
     if not isinstance(solver, str):
         raise TypeError(f"solver is {describe_value(solver)}; give a name ({', '.join(SOLVERS)}) or a solver object")
     if solver not in SOLVERS:
