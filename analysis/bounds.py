@@ -153,9 +153,9 @@ def bounds_at(point: EquilibriumPoint, steps: int, damping: float = 1.0) -> list
 def rate_and_constant(matrix: Tensor, steps: int) -> tuple[float, float]:
     """Find q and kappa with |matrix^j|_2 <= kappa q^j for every j >= 0.
 
-    q is the 2-norm (kappa = 1) where that is below 1. Else, where the spectral radius is below 1, some power p contracts:
-    q = |R^p|_2^(1/p) and kappa = max over r < p of |R^r|_2 / q^r (write j = a p + r), with the p of least kappa q^steps.
-    Else the 2-norm again, with q >= 1: valid, not decaying.
+    q is the 2-norm (kappa = 1) where that is below 1. Else, where the spectral radius is below 1, some power p
+    contracts: q = |R^p|_2^(1/p) and kappa = max over r < p of |R^r|_2 / q^r (write j = a p + r), with the p of least
+    kappa q^steps. Else the 2-norm again, with q >= 1: valid, not decaying.
     """
     plain = float(torch.linalg.matrix_norm(matrix, 2))
     if plain < 1 or float(torch.linalg.eigvals(matrix).abs().max()) >= 1:

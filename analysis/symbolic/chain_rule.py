@@ -1,12 +1,12 @@
 """Index-free total derivatives of f(z(x), x), to any order, by the chain and product rule alone.
 
-A term f^(p,q)[z_A, ..., z_B; u, ..., v] is a derivative of f, p times in z and q times in x, fed with derivatives z_A of z along
-the letters of A and with directions u, v. Differentiation along a letter w acts as
+A term f^(p,q)[z_A, ..., z_B; u, ..., v] is f differentiated p times in z and q times in x, fed with derivatives z_A of
+z along the letters of A and with directions u, v. Differentiation along a letter w acts as
 
     D_w f^(p,q)[args] = f^(p+1,q)[args, z_w] + f^(p,q+1)[args; w] + sum over z-arguments with z_A replaced by z_{A w}.
 
-That is the chain rule in any Banach space, so an identity found here holds for every dimension of x and z and every f that
-is differentiable often enough. Derivatives are symmetric, so arguments are kept sorted.
+That is the chain rule in any Banach space, so an identity found here holds for every dimension of x and z and every f
+that is differentiable often enough. Derivatives are symmetric, so arguments are kept sorted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Expression = Counter[Term]
 
 
 def term(z_arguments: tuple[str, ...] = (), x_arguments: str = "") -> Term:
-    """f[z_A, ...; u, ...] written shortly: term(("u", "vw"), "v") is f_zzx[z_u, z_vw; v]."""
+    """Write a term shortly: ("u", "vw") and "v" give f_zzx[z_u, z_vw; v]."""
     return tuple(sorted(tuple(sorted(name)) for name in z_arguments)), tuple(sorted(x_arguments))
 
 

@@ -37,10 +37,10 @@ def general_map(n: int, d: int, order: int) -> tuple[list[sympy.Expr], list[symp
 
 
 def proposition_1_residuals(n: int, d: int, order: int) -> list[sympy.Expr]:
-    """(I - J) D_m - C_m with C_m from sympy's own differentiation and D_m from the printed brackets; all zero iff it holds.
+    """Residuals (I - J) D_m - C_m, C_m by sympy's differentiation and D_m by the printed brackets; zero iff it holds.
 
-    To avoid denominators the roles are swapped: z's derivatives D_m are free symbols, and the pure x-derivatives of f are chosen
-    so that (I - J) D_m equals the printed bracket. As S is invertible this loses no generality.
+    To avoid denominators the roles are swapped: z's derivatives D_m are free symbols, and the pure x-derivatives of f
+    are chosen so that (I - J) D_m equals the printed bracket. As S is invertible this loses no generality.
 
     Returns:
         the `order`-and-lower derivatives at t = 0 of f(z(t), t) - z(t), expanded.

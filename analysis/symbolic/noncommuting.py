@@ -26,8 +26,8 @@ def partial_sums(first: sympy.Expr, steps: int) -> list[sympy.Expr]:
 def first_order_induction() -> dict[str, bool]:
     """D z^(K) = A_K B with A_K = sum_{k<K} J^k, and its distance to S B, for every K >= 0.
 
-    With A the value at K, hypothesis (I - J) A = I - P; the claim at K + 1 is (I - J)(J A + I) = I - J P. As J commutes with
-    I - J the left side is J (I - J) A + (I - J), where the hypothesis enters.
+    With A the value at K, hypothesis (I - J) A = I - P; the claim at K + 1 is (I - J)(J A + I) = I - J P. As J commutes
+    with I - J the left side is J (I - J) A + (I - J), where the hypothesis enters.
     """
     commutes = _zero((1 - J) * J * A - J * (1 - J) * A)
     step = J * (1 - P) + (1 - J)
@@ -69,11 +69,11 @@ def second_order_induction(steps: int = 8) -> dict[str, bool]:
 
 
 def preconditioned_induction() -> dict[str, bool]:
-    """z + M (f - z) in first order: D <- D + M (J D + B - D) = R D + M B, error R^K Dz, R = I - M (I - J)."""
+    """The step z + M (f - z) in first order: D <- D + M (J D + B - D) = R D + M B, error R^K Dz, R = I - M (I - J)."""
     state = sympy.Symbol("D", commutative=False)
     error_map = 1 - M * (1 - J)
     update = state + M * (J * state + B - state)
-    lam, m = sympy.symbols("lambda m")
+    lam = sympy.Symbol("lambda")
     # R S B + M B = S B once (I - J) S = I: R S = S - M (I - J) S = S - M.
     return {
         "update is R D + M B": _zero(update - error_map * state - M * B),
@@ -92,8 +92,8 @@ def preconditioned_induction() -> dict[str, bool]:
 def bilinear_gap() -> dict[str, bool]:
     """H(D) - H(D - E) = T[E,.] + T[.,E] - f_zz[E,E], T[a,.] = f_zx[a,.] + f_zz[a, D.], as a bilinear expansion.
 
-    f_zz[a, b] is written a * b with z-legs a, b; symmetry of f_zz makes the two orders of the legs u and v the only care:
-    legs of u carry the letters d, e, those of v the letters D, E.
+    f_zz[a, b] is written a * b with z-legs a, b; symmetry of f_zz makes the two orders of the legs u and v the only
+    care: legs of u carry the letters d, e, those of v the letters D, E.
     """
     d, e, big_d, big_e, x, y = sympy.symbols("d e D E x y")  # Du, Eu, Dv, Ev, and the x-directions u (x) and v (y)
 
