@@ -144,12 +144,21 @@ def test_activation_enclosures_contain_point_values(name, centre, radius, where)
 @pytest.mark.parametrize("name", [k for k, v in smooth.BALL_ACTIVATIONS.items() if v.slope_bounds])
 def test_slope_bounds_hold_on_the_line(name):
     activation = smooth.ball_activation(name)
-    whole = activation.slope_everywhere()
+    slack = arb(0, 1e-8 if activation.kinks else 0)  # a ball's radius has 30 bits; kinked slopes are 0 and 1 themselves
+    whole = activation.slope_everywhere() + slack
+    formula, bend = activation.derivatives[1:]
     for cell in range(-6000, 6000):  # cells of width 1/200 cover [-30, 30]; beyond, the tails are monotone
         ball = arb((cell + 0.5) / 200, 0.5 / 200 + 1e-12)
-        slope = activation.derivatives[1](ball) if not activation.kinks else activation.slope(ball)
-        assert less_equal(slope.upper(), whole.upper() + arb("0.01")).certain
-        assert less_equal(whole.lower() - arb("0.01"), slope.lower()).certain
+        if activation.slope_shape or activation.kinks:
+            slope = activation.slope(ball)
+        else:  # by hand, because `slope` cuts with the bounds that are on trial
+            slope = formula(ball).intersection(formula(ball.mid()) + bend(ball) * (ball - ball.mid()))
+        assert contains(whole, slope) is not Certainty.CERTAINLY_NOT
+        assert less_equal(slope.upper(), whole.upper()).certain or name in TOUCHING
+        assert less_equal(whole.lower(), slope.lower()).certain or name in TOUCHING
+
+
+TOUCHING = ("sin", "cos")  # their bounds are attained in the middle of cells, where enclosures must reach beyond
 
 
 @given(seed=st.integers(0, 10**6), rows=st.integers(1, 6), columns=st.integers(1, 6))
