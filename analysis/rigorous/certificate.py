@@ -27,7 +27,7 @@ from analysis.rigorous.balls import (
 )
 from analysis.rigorous.checkpoint import LayerWeights
 from analysis.rigorous.contraction import Contraction, certify_contraction
-from analysis.rigorous.equilibrium import Equilibrium, enclose_equilibrium, implicit_derivatives
+from analysis.rigorous.equilibrium import Equilibrium, enclose_derivatives, enclose_equilibrium, isolation_radius
 from analysis.rigorous.jets import laplacian_pairs
 from analysis.rigorous.maps import Layer, QuadraticReadout
 from analysis.rigorous.phantom import PhantomError, phantom_errors
@@ -100,7 +100,8 @@ def summary(certificate: Certificate) -> str:
     model, claims = certificate["model"], certificate["claims"]
     n, d = model["U"]["shape"]
     lines = [f"Certificate for z = {model['activation']}(W z + U x + b), n = {n}, d = {d}",
-             f"  proved: one equilibrium in a box of half-width {float(claims['box_radius']):.2g}, enclosed"]
+             "  proved: an equilibrium, enclosed; no other in the box of half-width "
+             f"{float.fromhex(claims['box_radius']):.3g} about it"]
     contraction = claims["contraction"]
     if contraction is None:
         lines.append(f"  not proved: contraction ({claims['contraction_refused']})")
@@ -128,10 +129,10 @@ def interval_text(ends: dict[str, str] | None, digits: int = 8) -> str:
 
 def _claims(equilibrium: Equilibrium, layer: Layer, readout: QuadraticReadout, steps: list[int]) -> dict[str, Any]:
     pairs = laplacian_pairs(equilibrium.input_size)
-    exact = implicit_derivatives(equilibrium, pairs)
+    exact = enclose_derivatives(equilibrium, pairs)
     score, errors = phantom_errors(equilibrium, readout, steps, pairs=pairs)
     claims: dict[str, Any] = {
-        "equilibrium": _many(equilibrium.z), "box_radius": _box_radius(equilibrium),
+        "equilibrium": _many(equilibrium.z), "box_radius": isolation_radius(equilibrium).hex(),
         "first": _many(exact.first), "laplacian": _many(exact.second), "score": _many(score.value),
         "score_length": _claim(_length(score.value)), "trace": _claim(score.second[0, 0]),
         "phantom": [_phantom(error) for error in errors], "contraction": None}
@@ -157,12 +158,6 @@ def _contraction(proved: Contraction, centre: NDArray[np.float64]) -> dict[str, 
             "factor": decimal_upper(proved.factor),
             "factor_at_equilibrium": decimal_upper(proved.factor_at_equilibrium),
             "centre": encode(centre), "radius": None if proved.radius is None else proved.radius.hex()}
-
-
-def _box_radius(equilibrium: Equilibrium) -> str:
-    """A lower bound of the half-widths of the box in which the equilibrium is alone, as claimed: one number."""
-    least = min(equilibrium.box.entries(), key=lambda ball: float(ball.rad())).rad()
-    return decimal(least * arb("0.999"), 6)["low"]
 
 
 def _claim(ball: arb) -> dict[str, str]:

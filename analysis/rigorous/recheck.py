@@ -8,8 +8,6 @@ but elimination with interval pivots.
 
 from __future__ import annotations
 
-import base64
-import re
 from fractions import Fraction
 from typing import Any
 
@@ -17,12 +15,11 @@ import numpy as np
 
 from analysis.rigorous.certificate import FORMAT, VERSION, Certificate, digest
 from analysis.rigorous.checkpoint import LayerWeights
+from analysis.rigorous.fields import CertificateRejected, decode, ends_of, hex_of
 from analysis.rigorous.fixedpoint import BITS, ONE, Fixed, norm_inf_units, unit_matrix
 from analysis.rigorous.recheck_contraction import recheck_contraction
-from analysis.rigorous.rejection import CertificateRejected
 from analysis.rigorous.scalar_intervals import INTERVAL_ACTIVATIONS, IntervalActivation, Undefined
 
-_DECIMAL = re.compile(r"-?\d{1,400}(\.\d{1,400})?(e[+-]?\d{1,3})?", re.ASCII)
 _REFINEMENTS = 12
 
 
@@ -41,41 +38,12 @@ def recheck(certificate: Certificate, weights: LayerWeights | None = None) -> li
     """
     try:
         return _Recheck(certificate, weights).run()
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise CertificateRejected(f"the certificate is malformed: {type(error).__name__} {error}") from None
+    except CertificateRejected:
+        raise
     except (Undefined, ZeroDivisionError) as error:
         raise CertificateRejected(f"a claim cannot be confirmed: {error}") from None
-
-
-def decode(field: dict[str, Any], name: str, dimensions: int) -> np.ndarray:
-    """The array that `certificate.encode` wrote.
-
-    Raises:
-        CertificateRejected: bytes, shape or values are not those of a finite float64 array.
-    """
-    try:
-        data = np.frombuffer(base64.b64decode(field["float64"], validate=True), dtype="<f8")
-        array = data.reshape(field["shape"]).astype(np.float64)
-    except ValueError as error:
-        raise CertificateRejected(f"{name} is damaged: {error}") from None
-    if array.ndim != dimensions or array.size == 0 or not np.all(np.isfinite(array)):
-        raise CertificateRejected(f"{name} is damaged: shape {array.shape}, or numbers that are not finite")
-    return array
-
-
-def ends_of(claim: dict[str, str], name: str) -> tuple[Fraction, Fraction]:
-    """Both ends of a claimed interval, exactly.
-
-    Raises:
-        CertificateRejected: not decimals, or in the wrong order.
-    """
-    texts = [claim["low"], claim["high"]]
-    if not all(isinstance(text, str) and _DECIMAL.fullmatch(text) for text in texts):
-        raise CertificateRejected(f"{name} is not a pair of decimals: {texts}")
-    low, high = Fraction(texts[0]), Fraction(texts[1])
-    if low > high:
-        raise CertificateRejected(f"{name} is an empty interval")
-    return low, high
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError) as error:
+        raise CertificateRejected(f"the certificate is malformed: {type(error).__name__} {error}") from None
 
 
 class _Recheck:
@@ -90,8 +58,8 @@ class _Recheck:
             raise CertificateRejected(f"no second enclosure of activation {model['activation']!r}")
         self.sigma: IntervalActivation = INTERVAL_ACTIVATIONS[model["activation"]]
         floats = {key: decode(model[key], key, 2 if key in "WU" else 1) for key in "WUba"}
-        self.c = _hex(model["c"], "c")
-        self.s = None if model["s"] is None else _hex(model["s"], "s")
+        self.c = hex_of(model["c"], "c")
+        self.s = None if model["s"] is None else hex_of(model["s"], "s")
         if weights is not None:
             self._same(model, floats, weights)
         self.w_float = floats["W"]
@@ -130,7 +98,9 @@ class _Recheck:
     def _equilibrium(self) -> None:
         """Refine the claimed midpoints by z - M (z - f(z)), then |M residual| + |I - M (I - J)| r < r."""
         claimed = self._claimed("equilibrium", (self.n, 1))
-        half_width = self._decimal_units(self.claims["box_radius"], "box_radius")
+        half_width = hex_of(self.claims["box_radius"], "box_radius")
+        if not half_width >= 0:
+            raise CertificateRejected("box_radius is negative")
         z = Fixed(claimed.mid, claimed.rad * 0)
         slopes = (self.w @ z + self.drive).apply(self.sigma.quotients).floats()
         self.m = self._inverse(np.eye(self.n) - slopes * self.w_float)
@@ -144,9 +114,9 @@ class _Recheck:
             raise CertificateRejected("the equilibrium cannot be confirmed: its residual test fails")
         if not tight.within(claimed):
             raise CertificateRejected("claim 'equilibrium' is not confirmed: the value lies outside of what is claimed")
-        self._regular(tight.widened(half_width))
+        self._regular(tight.widened(int(Fraction(half_width) * ONE)))
         self.z = tight
-        self.done.append(f"one equilibrium, alone in a box of half-width {half_width / ONE:.2g}, enclosed")
+        self.done.append(f"an equilibrium, alone in a box of half-width {half_width:.3g}, enclosed as claimed")
 
     def _derivatives(self) -> None:
         h = self.w @ self.z + self.drive
@@ -261,22 +231,12 @@ class _Recheck:
             raise CertificateRejected(f"claim '{name}' is narrower than {BITS} bits can confirm")
         return Fixed.between([int(v) for v in lows], [int(v) for v in highs], shape)
 
-    def _decimal_units(self, text: str, name: str) -> int:
-        low, _ = ends_of({"low": text, "high": text}, name)
-        if low < 0:
-            raise CertificateRejected(f"{name} is negative")
-        return int((low * ONE) // 1) + 1
-
-
-def _hex(text: str, name: str) -> float:
-    value = float.fromhex(text)
-    if not np.isfinite(value):
-        raise CertificateRejected(f"{name} is not finite")
-    return value
-
 
 def _length(values: Fixed) -> Fixed:
-    return (values * values).sum().sqrt()
+    """The Euclidean length; a square root halves the digits near zero, where the sum of magnitudes does better."""
+    root = (values * values).sum().sqrt()
+    high = min(int(root.high.item()), sum(values.magnitude().ravel().tolist()))
+    return Fixed.between([min(int(root.low.item()), high)], [high], (1,))
 
 
 def _absolute(value: Fixed) -> Fixed:

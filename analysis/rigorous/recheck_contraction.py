@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 from fractions import Fraction
 from math import isqrt
 from typing import Any
 
 import numpy as np
 
+from analysis.rigorous.fields import CertificateRejected, decimal_of, decode, hex_of
 from analysis.rigorous.fixedpoint import ONE, Fixed, norm_inf_units, symmetric_norm_below, unit_matrix
-from analysis.rigorous.rejection import CertificateRejected
 from analysis.rigorous.scalar_intervals import IntervalActivation
 
 _NAMES = {"inf": "inf", "one": "one", "two": "two", "weighted inf": "inf", "ellipsoid": "two"}
@@ -31,6 +30,8 @@ def recheck_contraction(claim: dict[str, Any], centre: np.ndarray, weight: Fixed
     Raises:
         CertificateRejected: the factor is not below one, too small, or the ball is not mapped into itself.
     """
+    if centre.shape != (drive.shape[0],):
+        raise CertificateRejected(f"the ball's centre has shape {centre.shape}")
     norm = _VectorNorm(claim, len(centre))
     factor, local = (_factor(claim[name], name) for name in ("factor", "factor_at_equilibrium"))
     middle = Fixed.exact(centre[:, None])
@@ -43,7 +44,7 @@ def recheck_contraction(claim: dict[str, Any], centre: np.ndarray, weight: Fixed
         if not norm.operator_below(slopes, weight, factor):
             raise CertificateRejected("the contraction factor over the whole space is larger than claimed")
         return [f"contraction everywhere in the norm '{norm.name}' with factor {float(factor):.6g}"]
-    radius = Fraction(float.fromhex(claim["radius"]))
+    radius = Fraction(hex_of(claim["radius"], "radius"))
     if radius <= 0:
         raise CertificateRejected("the ball's radius is not positive")
     box = middle.widened(norm.reach(radius))
@@ -69,10 +70,9 @@ class _VectorNorm:
             raise CertificateRejected(f"norm {self.name!r} and its transform do not fit")
         if self.plain:
             return
-        field = claim["transform"]
-        floats = np.frombuffer(base64.b64decode(field["float64"]), dtype="<f8").reshape(size, size).astype(float)
-        if not np.all(np.isfinite(floats)):
-            raise CertificateRejected("the norm's transform is not finite")
+        floats = decode(claim["transform"], "the norm's transform", 2)
+        if floats.shape != (size, size):
+            raise CertificateRejected(f"the norm's transform has shape {floats.shape}")
         self.transform = Fixed.exact(floats)
         try:
             guess = Fixed.exact(np.linalg.inv(floats))
@@ -151,7 +151,7 @@ def _spectral_bound(values: Fixed) -> Fraction:
 
 
 def _factor(text: str, name: str) -> Fraction:
-    value = Fraction(text)
+    value = decimal_of(text, name)
     if not 0 <= value < 1:
         raise CertificateRejected(f"{name} is {float(value):.4g}: not a contraction")
     return value

@@ -35,6 +35,13 @@ def hull(*parts: Any) -> Any:
     return iv.make_mpf((low._mpi_[0], high._mpi_[1]))
 
 
+def meet(left: Any, right: Any) -> Any:
+    """The intersection of two enclosures of one set."""
+    low = right.a if less(left.a, right.a).certain else left.a
+    high = right.b if less(right.b, left.b).certain else left.b
+    return iv.make_mpf((low._mpi_[0], high._mpi_[1]))
+
+
 def monotone(function: IntervalFunction) -> IntervalFunction:
     """The exact range of a monotone function, up to rounding."""
     def on_interval(x: Any) -> Any:
@@ -141,6 +148,17 @@ def _swish_slope(x: Any) -> Any:
     return logistic(x) * (1 + x * logistic(-x))
 
 
+def _swish_quotients(x: Any) -> Any:
+    """The range of swish': its formula, its mean value form and its bounds on the line, cut with each other."""
+    middle = iv.make_mpf((x.mid._mpi_[0],) * 2)
+    mean_value = _swish_slope(middle) + _swish_bend(x) * (x - middle)
+    return meet(meet(_swish_slope(x), mean_value), iv.mpf(["-0.0999", "1.0999"]))
+
+
+def _swish_bend(x: Any) -> Any:
+    return 2 * _logistic_slope(x) + x * _logistic_bend(x)
+
+
 _logistic_slope = bump(lambda x: _logistic_point(x) * _logistic_point(-x))
 _sech_squared = bump(_sech_squared_point)
 _gauss = bump(_gauss_point)
@@ -154,8 +172,7 @@ INTERVAL_ACTIVATIONS: dict[str, IntervalActivation] = {
                                lambda x: -2 * monotone(_tanh_point)(x) * _sech_squared(x), _sech_squared, ("0", "1")),
     "erf": IntervalActivation(monotone(_erf_point), _gauss, lambda x: -2 * x * _gauss(x), _gauss,
                               ("0", "1.1283791671")),
-    "swish": IntervalActivation(lambda x: x * logistic(x), _swish_slope,
-                                lambda x: 2 * _logistic_slope(x) + x * _logistic_bend(x), _swish_slope,
+    "swish": IntervalActivation(lambda x: x * logistic(x), _swish_slope, _swish_bend, _swish_quotients,
                                 ("-0.0999", "1.0999")),
     "elu": IntervalActivation(monotone(lambda x: x if _positive(x) else iv.exp(x) - 1), _elu_slope,
                               _by_sign(iv.exp, _constant(0), smooth=True), _elu_slope, ("0", "1")),

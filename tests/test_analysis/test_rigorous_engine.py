@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from analysis.rigorous import balls, contraction, jets, maps, smooth
 from analysis.rigorous.certainty import Certainty, as_arb, contains, less, less_equal
-from analysis.rigorous.equilibrium import enclose_equilibrium, implicit_derivatives, jacobians
-from analysis.rigorous.phantom import phantom_derivatives, phantom_errors, score_of
+from analysis.rigorous.equilibrium import enclose_derivatives, enclose_equilibrium, jacobians
+from analysis.rigorous.phantom import enclose_phantom_derivatives, phantom_errors, score_of
 from analysis.rigorous.reference import HIGH_PRECISION, layer_reference
 
 
@@ -33,8 +33,8 @@ def test_fifty_digit_values_lie_inside(seed, size, inputs, gain, activation):
     truth = layer_reference(w, u, b, activation, x, steps=3)
     with balls.working_precision(128), mpmath.workdps(70):
         point = enclose_equilibrium(maps.Layer.from_arrays(w, u, b, activation), x, size)
-        exact = implicit_derivatives(point, jets.laplacian_pairs(inputs))
-        phantom = phantom_derivatives(point, 3, jets.laplacian_pairs(inputs))[3]
+        exact = enclose_derivatives(point, jets.laplacian_pairs(inputs))
+        phantom = enclose_phantom_derivatives(point, 3, jets.laplacian_pairs(inputs))[3]
         for enclosure, values in ((point.z, truth.z), (exact.first, truth.first), (exact.second, truth.laplacian),
                                   (phantom.first, truth.phantom_first), (phantom.second, truth.phantom_laplacian)):
             assert all(encloses(ball, value) for ball, value in zip(enclosure.entries(), values, strict=True))
@@ -49,7 +49,7 @@ def test_hessian_columns_sum_to_the_laplacian_and_agree_with_autodiff(rng):
     w, u, b, x = draw_layer(rng, 5, 3)
     with balls.working_precision(128):
         point = enclose_equilibrium(maps.Layer.from_arrays(w, u, b, "tanh"), x, 5)
-        whole, trace = implicit_derivatives(point), implicit_derivatives(point, jets.laplacian_pairs(3))
+        whole, trace = enclose_derivatives(point), enclose_derivatives(point, jets.laplacian_pairs(3))
         for row, total in zip(whole.second.tolist(), trace.second.entries(), strict=True):
             diagonal = [entry for entry, ((i, j),) in zip(row, whole.pairs, strict=True) if i == j]
             assert sum(diagonal, arb(0)).overlaps(total)
@@ -100,7 +100,7 @@ def test_kernel_readout_score_is_autodiffs(rng):
                                  balls.matrix(inducing.T.copy()), balls.matrix(alpha[None]), 1.5, 2.0)
     with balls.working_precision(128):
         point = enclose_equilibrium(maps.Layer.from_arrays(w, u, b, "softplus"), x, 4)
-        score = score_of(point, implicit_derivatives(point, jets.laplacian_pairs(2)), readout)
+        score = score_of(point, enclose_derivatives(point, jets.laplacian_pairs(2)), readout)
 
     def log_density(v):
         z = torch.zeros(4, dtype=torch.float64)
@@ -228,20 +228,20 @@ def test_refusals_name_the_trouble():
     kinked = maps.Layer.from_arrays([[0.5]], [[1.0]], [0.0], "relu")
     at_kink = enclose_equilibrium(kinked, [0.0], 1)
     with pytest.raises(smooth.NotSmooth, match="unit 0: derivative 1 of relu"):
-        implicit_derivatives(at_kink)
+        enclose_derivatives(at_kink)
     away = enclose_equilibrium(kinked, [1.0], 1)
-    first = implicit_derivatives(away).first[0, 0]
+    first = enclose_derivatives(away).first[0, 0]
     assert contains(first, as_arb("2.0")).certain
     with pytest.raises(ValueError, match="negative"):
-        phantom_derivatives(away, -1, jets.laplacian_pairs(1))
+        enclose_phantom_derivatives(away, -1, jets.laplacian_pairs(1))
 
 
 def test_damping_and_order_zero_phantom(rng):
     w, u, b, x = draw_layer(rng, 3, 2)
     point = enclose_equilibrium(maps.Layer.from_arrays(w, u, b, "tanh"), x, 3)
     pairs = jets.hessian_pairs(2)
-    start, half = phantom_derivatives(point, 1, pairs, damping=0.5)
+    start, half = enclose_phantom_derivatives(point, 1, pairs, damping=0.5)
     assert balls.to_float(start.first).any() == np.False_
-    plain = phantom_derivatives(point, 1, pairs)[1]
+    plain = enclose_phantom_derivatives(point, 1, pairs)[1]
     np.testing.assert_allclose(balls.to_float(half.first), 0.5 * balls.to_float(plain.first), rtol=1e-14)
     np.testing.assert_allclose(balls.to_float(half.second), 0.5 * balls.to_float(plain.second), rtol=1e-14)
