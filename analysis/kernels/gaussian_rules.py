@@ -1,4 +1,4 @@
-"""One-dimensional Gaussian quadrature that splits at kinks, for many standard deviations at once, and Hermite coefficients."""
+"""One-dimensional Gaussian quadrature, split at kinks, for many standard deviations at once; Hermite coefficients."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def _checked_breaks(activation: Activation, sd: Array) -> Array:
         weight = np.square(ends) * np.exp(-0.5 * CUT**2)
     middle = np.abs(np.asarray(activation.value(np.linspace(-2.0, 2.0, 33) * largest), dtype=np.float64)).max()
     if not np.all(np.isfinite(ends)) or np.any(weight > 1e-13 * max(middle, 1e-300) ** 2):
-        raise GrowthError(f"{activation.name} grows too fast: at {CUT:g} standard deviations ({CUT * largest:g}) its square "
-                          "still outweighs the Gaussian density, so E[phi(u)^2] is infinite or out of reach; "
+        raise GrowthError(f"{activation.name} grows too fast: at {CUT:g} standard deviations ({CUT * largest:g}) its "
+                          "square still outweighs the Gaussian density, so E[phi(u)^2] is infinite or out of reach; "
                           "use smaller variances or a slower activation")
     return panels_of(activation, width).breaks
 
