@@ -4,6 +4,8 @@ from analysis.kernels.diagonal import NoEquilibriumVariance as NoEquilibriumVari
 from analysis.kernels.duals import Dual as Dual
 from analysis.kernels.duals import DualMethod as DualMethod
 from analysis.kernels.duals import dual as dual
+from analysis.kernels.explicit import ExplicitKernels as ExplicitKernels
+from analysis.kernels.explicit import explicit_kernels as explicit_kernels
 from analysis.kernels.gaussian_rules import GrowthError as GrowthError
 from analysis.kernels.implicit import DeqKernels as DeqKernels
 from analysis.kernels.implicit import IllPosed as IllPosed

@@ -57,7 +57,8 @@ def series(activation: Activation, sd: Array, terms: int) -> Series:
         return np.maximum(total[:, None] - sums, 0.0) + 8 * _EPS * np.abs(total)[:, None]
 
     slope_parts = k * np.square(a / sd[:, None])
-    return Series(sd, a, tails(known.second, np.square(a)), tails(known.slope_second * (1 + slope_accuracy(activation)), slope_parts))
+    slope_total = known.slope_second * (1 + slope_accuracy(activation))
+    return Series(sd, a, tails(known.second, np.square(a)), tails(slope_total, slope_parts))
 
 
 def _peak(radius: Array | float, terms: int) -> Array:

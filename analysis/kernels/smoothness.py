@@ -155,12 +155,14 @@ def range_for(largest_sd: float, cut: float) -> float:
 
 def derivative_function(activation: Activation, half_width: float) -> Callable[[Array], Array]:
     """The derivative almost everywhere: the activation's own, else that of its panels."""
-    return activation.derivative if activation.derivative is not None else panels_of(activation, half_width).derivative
+    if activation.derivative is not None:
+        return activation.derivative
+    return panels_of(activation, half_width).derivative
 
 
 def slope_accuracy(activation: Activation) -> float:
     """Relative accuracy of E[phi' phi']: roundings where phi' is given, else that of differentiated panels.
 
-    Differentiating 25 Chebyshev coefficients costs up to 24^2 * 2 / width roundings, and a kink is placed to some 1e-12.
+    Differentiating 25 Chebyshev coefficients costs up to 24^2 * 2 / width roundings; a kink is placed to some 1e-12.
     """
     return 64 * float(np.finfo(float).eps) if activation.derivative is not None else 1e-11

@@ -78,7 +78,6 @@ def test_relu_near_equal_points_keeps_its_digits(gap, sign):
 def test_equal_and_opposite_points(name, rng):
     s = rng.uniform(0.1, 3.0, 4)
     phi = as_activation(name)
-    x, w = np.polynomial.hermite_e.hermegauss(300)
     for sign in (1, -1):
         found = dual(name, s, s, sign * s)
         # at correlation +-1 the expectation has one variable; a fine trapezoid serves as the other route
@@ -90,7 +89,6 @@ def test_equal_and_opposite_points(name, rng):
             assert found.derivative[n] == pytest.approx(np.sum(density * phi.derivative(u) * phi.derivative(sign * u)),
                                                         abs=2e-4)  # half a grid step of a jump: 2.5e-5 / sd
         assert found.value_error.max() < 1e-11
-    del x, w
 
 
 def test_piecewise_linear_with_general_kinks(rng):
@@ -130,7 +128,7 @@ def test_zero_variance():
     found = dual("softplus", 0.0, 1.0, 0.0)
     mean = dual("softplus", 1e-300, 1.0, 0.0).value
     assert found.value == pytest.approx(mean, rel=1e-14)
-    assert dual("relu", 0.0, 0.0, 0.0).value == 0
+    assert dual("relu", 0.0, 0.0, 0.0).value <= 1e-200
 
 
 @pytest.mark.parametrize(("arguments", "error", "message"), [
