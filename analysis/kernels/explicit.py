@@ -1,7 +1,8 @@
 r"""Exact kernels of explicit networks `h_l = phi_l(sigma_l W_l h_{l-1}) / sqrt(m_l)` of any depth, all widths infinite.
 
 `Sigma_1 = sigma_1^2 X^T X`, `G_l = E[phi_l phi_l]` at `N(0, Sigma_l)`, `Sigma_{l+1} = sigma_{l+1}^2 G_l`; the tangent
-kernel obeys `K_l = G_l + sigma_l^2 K_{l-1} E[phi_l' phi_l']`, from `K_0 = X^T X` when all weights are trained (Jacot et al. 2018).
+kernel obeys `K_l = G_l + sigma_l^2 K_{l-1} E[phi_l' phi_l']`, from `K_0 = X^T X` when all weights are trained
+(Jacot et al. 2018).
 """
 
 from __future__ import annotations

@@ -56,6 +56,7 @@ class DeqKernels:
         contraction: largest sigma_a^2 E[phi' phi']; the map on S contracts by it.
         ck_error: bound on the error of any entry of `ck`: that of the dual activation plus the residual's share.
         ntk_error: the same for `ntk`, to first order in the errors of its ingredients.
+        slope_error: the same for `slope`.
         steps: the most Newton steps that a block of entries took.
         convention: of `ntk`.
     """
@@ -69,6 +70,7 @@ class DeqKernels:
     contraction: float
     ck_error: float
     ntk_error: float
+    slope_error: float
     steps: int
     convention: NtkConvention
 
@@ -214,10 +216,11 @@ def deq_kernels(
     slope_error = kernel_map.derivative_error + 64 * _EPS * slope_size
     slope_error += min(kink * (residual + 4 * _EPS * float(safe.max())), slope_size)
     reach = size + (b2 * float(norms.max()) if rule is NtkConvention.READOUT_A_AND_B else 0.0)
-    ntk_error = ck_error / least + reach * slope_error * max(a2, 1.0) / least**2
+    ntk_error = ck_error / least + reach * slope_error * (a2 + b2) / least**2
     if len(inverse) > count:
         ck, ntk, covariance, slope = (matrix[np.ix_(inverse, inverse)] for matrix in (ck, ntk, covariance, slope))
-    return DeqKernels(ck, ntk, covariance, slope, shift, residual, contraction, ck_error, ntk_error, steps[0], rule)
+    return DeqKernels(ck, ntk, covariance, slope, shift, residual, contraction, ck_error, ntk_error,
+                      slope_error, steps[0], rule)
 
 
 def _solve_block(kernel_map: KernelMap, rows: slice, columns: slice, gram: Array, variance: Array, a2: float, b2: float,
