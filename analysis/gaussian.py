@@ -28,6 +28,11 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(_ORDER)
 _BASIS = np.polynomial.legendre.legvander(_NODES, _ORDER - 1)
 _DIFFERENTIATE = np.stack([np.polynomial.legendre.legval(_NODES, np.polynomial.legendre.legder(row))
                            for row in np.eye(_ORDER)], axis=1) @ np.linalg.inv(_BASIS)
+# Extrapolation of the interpolant to just inside the panel's two ends. A kink between an end and the first node is
+# seen by no node of the panel nor of its halves, so agreement of the two widths alone would miss it.
+_ENDS = np.array([-1.0, 1.0]) * (1 - 2e-9)
+_EXTRAPOLATE = np.polynomial.legendre.legvander(_ENDS, _ORDER - 1) @ np.linalg.inv(_BASIS)
+_UNSEEN = (1 + _NODES[0]) / 2  # the share of a panel beyond its first node
 _REACH = 38.5  # exp(-x^2/2) leaves double precision here
 _NEGLIGIBLE = 80.0  # exp(-80) = 2e-35: below the rounding error of anything that it is added to
 _LEVELS = 44
@@ -54,7 +59,7 @@ class Moments:
         curvature: E phi''(tau xi).
         variance: Var phi(tau xi).
         square_curvature: E (psi^2)''(tau xi) with psi = phi - mean.
-        derivative_square: E phi'(tau xi)^2; infinite for a phi with jumps.
+        derivative_square: E phi'(tau xi)^2; infinite for a phi with jumps, NaN where it could not be resolved.
         error: the largest absolute error estimate among the integrals behind these numbers.
     """
 
@@ -122,7 +127,7 @@ def _breakpoints(activation: Activation, tau: float) -> Array:
 
 
 def _integrate(rows: Callable[[Array, Array], Array], points: Array, tolerance: float,
-               what: str) -> tuple[Array, Array]:
+               what: str, check_ends: bool = True) -> tuple[Array, Array]:
     """Integrals of several functions against the normal density, by panels that halve until they agree.
 
     `rows(nodes [panels, order], widths [panels])` returns [k, panels, order].
@@ -131,21 +136,29 @@ def _integrate(rows: Callable[[Array, Array], Array], points: Array, tolerance: 
     keep = right - left > 0
     left, right = left[keep], right[keep]
 
-    def panel_sums(a: Array, b: Array) -> Array:
-        nodes = (a + b)[:, None] / 2 + (b - a)[:, None] / 2 * _NODES
-        density = np.exp(-nodes * nodes / 2) / math.sqrt(2 * math.pi)
+    def weighted(a: Array, b: Array, where: Array) -> Array:
+        nodes = (a + b)[:, None] / 2 + (b - a)[:, None] / 2 * where
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
-            return (rows(nodes, b - a) * density) @ _WEIGHTS * (b - a) / 2
+            return rows(nodes, b - a) * (np.exp(-nodes * nodes / 2) / math.sqrt(2 * math.pi))
 
-    sums = panel_sums(left, right)
+    def panel_sums(a: Array, b: Array) -> tuple[Array, Array]:
+        """The sums, and what may hide between the ends and the first nodes."""
+        inside = weighted(a, b, _NODES)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if not check_ends:
+                return inside @ _WEIGHTS * (b - a) / 2, np.zeros((len(inside), len(a)))
+            hidden = np.abs(weighted(a, b, _ENDS) - inside @ _EXTRAPOLATE.T).max(axis=2) * _UNSEEN * (b - a)
+            return inside @ _WEIGHTS * (b - a) / 2, hidden
+
+    sums, _ = panel_sums(left, right)
     total, error, size = np.zeros(len(sums)), np.zeros(len(sums)), np.abs(sums).sum(axis=1)
     for _ in range(_LEVELS):
         middle = (left + right) / 2
-        halves = panel_sums(np.concatenate([left, middle]), np.concatenate([middle, right]))
+        halves, hidden = panel_sums(np.concatenate([left, middle]), np.concatenate([middle, right]))
         count = len(left)
         finer = halves[:, :count] + halves[:, count:]
         with np.errstate(invalid="ignore"):
-            gap = np.abs(finer - sums)
+            gap = np.abs(finer - sums) + hidden[:, :count] + hidden[:, count:]
         # A panel of width h among at most a hundred may miss its share of the tolerance, or be at rounding level.
         share = tolerance * np.maximum(size, 1e-300)[:, None] / 100
         done = (gap <= np.maximum(share, 4e-16 * np.abs(finer))).all(axis=0)
@@ -208,7 +221,12 @@ def moments(activation: str | Activation | Callable[[Array], Array], tau: float,
         return np.stack([nodes * centred, hermite * centred, centred * centred, hermite * centred * centred])
 
     sums, errors = _integrate(rows, points, tolerance, f"{phi.name}^2")
-    dot = expected_derivative_square(phi, tau, tolerance=max(tolerance, 1e-12)) if with_derivative_square else math.nan
+    dot = math.nan
+    if with_derivative_square:
+        try:
+            dot = expected_derivative_square(phi, tau, tolerance=max(tolerance, 1e-12))
+        except NotResolved:  # only the NTK's diagonal needs it, and says so when asked
+            dot = math.nan
     if phi.odd:
         mean[0] = sums[1] = 0.0
     return Moments(tau, float(mean[0]), float(sums[0] / tau), float(sums[1] / tau**2), float(sums[2]),
@@ -235,7 +253,7 @@ def expected_derivative_square(activation: str | Activation | Callable[[Array], 
 
     try:
         # Differentiating an interpolant of degree 19 costs about three digits.
-        total, _ = _integrate(rows, points, max(tolerance, 1e-10), f"({phi.name}')^2")
+        total, _ = _integrate(rows, points, max(tolerance, 1e-10), f"({phi.name}')^2", check_ends=False)
     except NotResolved:
         if _steepens(phi, tau, points):
             return math.inf

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import mpmath
 
 from analysis.activations import Activation, Array, as_activation
-from analysis.errors import NotWellPosed, SeveralSolutions
+from analysis.errors import NotResolved, NotWellPosed, SeveralSolutions
 from analysis.gaussian import Moments, moments, precise_moments
 from analysis.rmt.tau import check_variances, solve_tau
 
@@ -86,7 +86,11 @@ class FourEquations:
 
         Raises:
             NotWellPosed: sigma_a^2 E phi'^2 >= 1, past the edge of chaos (or phi jumps), where it is infinite.
+            NotResolved: E phi'^2 is not known.
         """
+        if self.derivative_square != self.derivative_square:
+            raise NotResolved(f"kappa2 needs E phi'^2, which quadrature cannot resolve for {self.activation.name}: "
+                              "pass an Activation with its derivative and kinks")
         gap = 1 - self.sigma_a2 * self.derivative_square
         if not gap > 0:
             raise NotWellPosed(

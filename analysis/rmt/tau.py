@@ -24,7 +24,7 @@ from analysis.activations import Activation, Array, as_activation
 from analysis.errors import GrowsTooFast, NoSolution, NotResolved, NotWellPosed
 from analysis.gaussian import moments
 
-_SPAN = math.log(1e8)  # the scan covers q in [c, 1e8 c]
+_SPAN = 1e8  # the scan ends at this times the largest of 1, tau0^2 and the smallest possible tau^2
 _STEPS = 90
 
 
@@ -101,7 +101,7 @@ def solve_tau(activation: str | Activation | Callable[[Array], Array], sigma_a2:
         the roots, at least one.
 
     Raises:
-        NoSolution: there is none (below 1e4 times the smallest possible tau).
+        NoSolution: there is none (below 1e4 times the scale of the inputs).
         GrowsTooFast: the expectation is infinite already at the smallest possible tau.
         NotWellPosed: sigma_a2 >= 1 without sigma_b2.
     """
@@ -116,21 +116,21 @@ def solve_tau(activation: str | Activation | Callable[[Array], Array], sigma_a2:
 
     bound = lipschitz_constant(phi)
     contraction = math.inf if bound is None else math.sqrt(sigma_a2) * bound
-    start = math.log(floor)
+    start, last = math.log(floor), math.log(_SPAN * max(floor, tau0**2, 1.0))
     if contraction < 1:
         end = start - math.log1p(-contraction**2)
         roots = [_root(excess, start, end)]
         reason = f"sigma_a times the Lipschitz constant {bound:.6g} of {phi.name} is {contraction:.6g} < 1"
     else:
         moments(phi, math.sqrt(floor), with_derivative_square=False)  # refuses a phi that is infinite from the start
-        roots = _scan(excess, start)
-        reason = f"sign changes of a scan of tau^2 over [{floor:.4g}, {floor * math.exp(_SPAN):.4g}]"
+        roots = _scan(excess, start, last)
+        reason = f"sign changes of a scan of tau^2 over [{floor:.4g}, {math.exp(last):.4g}]"
         if bound is not None and contraction <= 1 and roots:
             reason = f"sigma_a times the Lipschitz constant of {phi.name} is 1 and the input is injected"
     if not roots:
         raise NoSolution(
             f"tau^2 = {sigma_a2:.6g} Var {phi.name}(tau xi) + {floor:.6g} has no root with tau below "
-            f"{math.exp((start + _SPAN) / 2):.3g}: the right-hand side stays above tau^2. Lower sigma_a2 "
+            f"{math.exp(last / 2):.3g}: the right-hand side stays above tau^2. Lower sigma_a2 "
             f"below the edge (analysis.well_posedness_edge) or lower tau0")
     taus = tuple(math.exp(root / 2) for root in roots)
     slopes = tuple(sigma_a2 * moments(phi, tau, with_derivative_square=False).square_curvature / 2 for tau in taus)
@@ -157,9 +157,9 @@ def _root(excess: Callable[[float], float], left: float, right: float) -> float:
     return float(optimize.brentq(excess, left, right, xtol=1e-15, rtol=4 * np.finfo(float).eps))
 
 
-def _scan(excess: Callable[[float], float], start: float) -> list[float]:
+def _scan(excess: Callable[[float], float], start: float, last: float) -> list[float]:
     """Roots by sign changes on a grid in log q; a shallow minimum between grid points is looked into."""
-    grid = start + _SPAN * np.linspace(0, 1, _STEPS) ** 1.5
+    grid = np.linspace(start, last, _STEPS)
     values = np.array([excess(point) for point in grid])
     known = np.cumsum(np.isnan(values)) == 0
     grid, values = grid[known], values[known]

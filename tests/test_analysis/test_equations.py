@@ -39,9 +39,14 @@ def test_the_root_solves_its_equation_and_is_known_to_be_the_only_one(name, a2):
     roots = analysis.solve_tau(name, a2, 1.3)
     assert roots.proved
     assert "< 1" in roots.reason
-    scanned = analysis.solve_tau(lambda x: analysis.as_activation(name)(x), a2, 1.3)
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh", "softplus"])
+def test_the_scan_of_an_unknown_phi_finds_the_same_root(name):
+    known = analysis.as_activation(name)
+    scanned = analysis.solve_tau(lambda x: known(x), 0.7, 1.3)
     assert not scanned.proved
-    assert scanned.tau == pytest.approx(roots.tau, rel=1e-12)
+    assert scanned.tau == pytest.approx(analysis.solve_tau(name, 0.7, 1.3).tau, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", ["relu", "elu"])
