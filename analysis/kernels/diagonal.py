@@ -6,15 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.activations import Activation
+from analysis.errors import NoSolution
 from analysis.kernels.gaussian_rules import moments, second_moment_and_slope
 
 Array = NDArray[np.float64]
 
 _EPS = float(np.finfo(float).eps)
-
-
-class NoEquilibriumVariance(ValueError):
-    """The variance of the pre-activations has no fixed point: phi grows too fast or sigma_a^2 is too large."""
 
 
 def _gap(activation: Activation, a2: float, drive: Array, variance: Array) -> tuple[Array, Array]:
@@ -32,8 +29,8 @@ def solve_diagonal(activation: Activation, a2: float, drive: Array) -> Array:
         drive: sigma_b^2 |x_i|^2, [n].
 
     Raises:
-        NoEquilibriumVariance: the gap keeps its sign up to a hundred million times the drive.
-        GrowthError: phi's moments do not exist at the variances that are met.
+        NoSolution: the gap keeps its sign up to a hundred million times the drive.
+        GrowsTooFast: phi's moments do not exist at the variances that are met.
     """
     if a2 == 0:
         return drive.copy()
@@ -52,7 +49,7 @@ def solve_diagonal(activation: Activation, a2: float, drive: Array) -> Array:
         if not open_.any():
             break
         if float(high.max()) > 1e8 * scale:
-            raise NoEquilibriumVariance(
+            raise NoSolution(
                 f"sigma_a2 = {a2:g} is too large for {activation.name}: the variance of the pre-activations has no "
                 f"fixed point up to {1e8 * scale:.3g} (sigma_a^2 E phi^2 outgrows it); take a smaller sigma_a2")
     s = 0.5 * (low + high)
@@ -78,7 +75,7 @@ def centring_shift(activation: Activation, a2: float, drive: float) -> float:
         drive: sigma_b^2 tau_0^2.
 
     Raises:
-        NoEquilibriumVariance: there is no root up to a hundred million times the drive.
+        NoSolution: there is no root up to a hundred million times the drive.
     """
 
     def gap(s: float) -> float:
@@ -90,7 +87,7 @@ def centring_shift(activation: Activation, a2: float, drive: float) -> float:
     while a2 > 0 and gap(high) < 0:
         low, high = high, 1.25 * high
         if high > 1e8 * max(drive, 1e-12):
-            raise NoEquilibriumVariance(f"sigma_a2 = {a2:g} is too large for centred {activation.name}: "
+            raise NoSolution(f"sigma_a2 = {a2:g} is too large for centred {activation.name}: "
                                         "the tau equation has no root; take a smaller sigma_a2")
     for _ in range(200):
         middle = 0.5 * (low + high)

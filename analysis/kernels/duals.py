@@ -87,7 +87,7 @@ def dual(activation: str | Activation | Callable[[Array], Array], suu: ArrayLike
 
     Raises:
         ValueError: covariances that are none; CLOSED_FORM for an activation without one.
-        GrowthError: E phi^2 does not exist or is out of reach.
+        GrowsTooFast: E phi^2 does not exist or is out of reach.
         NotPiecewiseSmooth: phi is not smooth between finitely many kinks.
     """
     activation = as_activation(activation)

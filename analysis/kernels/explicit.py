@@ -69,7 +69,7 @@ def explicit_kernels(
 
     Raises:
         ValueError: X is no finite matrix; no layer; a number of variances that is not the number of layers.
-        GrowthError: phi grows too fast for its Gaussian moments.
+        GrowsTooFast: phi grows too fast for its Gaussian moments.
     """
     x = check_data(X)
     if isinstance(activations, Sequence) and not isinstance(activations, str):

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.activations import Activation, as_activation
+from analysis.errors import NotWellPosed
 from analysis.kernels.blocks import for_each_block
 from analysis.kernels.diagonal import centring_shift, solve_diagonal
 from analysis.kernels.kernel_map import KernelMap, shifted
@@ -32,10 +33,6 @@ class NtkConvention(StrEnum):
 
     READOUT_AND_A = "readout+A"        # [RMT]: K = G / (1 - sigma_a^2 E[phi' phi'])
     READOUT_A_AND_B = "readout+A+B"    # adds sigma_b^2 x.x E[phi' phi'] / (1 - sigma_a^2 E[phi' phi'])
-
-
-class IllPosed(ValueError):
-    """The DEQ has no stable equilibrium of infinite width at these parameters."""
 
 
 class FixedPointNotReached(ArithmeticError):
@@ -153,9 +150,9 @@ def deq_kernels(
 
     Raises:
         ValueError: X is no finite matrix, or a variance is negative.
-        IllPosed: no equilibrium variance, or sigma_a^2 E phi'(u_i)^2 >= 1 for a sample, so that no stable
-            equilibrium exists.
-        GrowthError: phi grows too fast for its Gaussian moments.
+        NoSolution: no equilibrium variance.
+        NotWellPosed: sigma_a^2 E phi'(u_i)^2 >= 1 for a sample, so that no stable equilibrium exists.
+        GrowsTooFast: phi grows too fast for its Gaussian moments.
         FixedPointNotReached: an entry did not converge.
     """
     x, inverse = _distinct(check_data(X) + 0.0)  # + 0.0 makes one zero of 0 and -0
@@ -173,7 +170,7 @@ def deq_kernels(
     diagonal_slope = kernel_map.moments.slope_second
     worst = int(np.argmax(diagonal_slope))
     if a2 > 0 and not a2 * diagonal_slope[worst] < 1:
-        raise IllPosed(f"sigma_a2 = {a2:g} is too large for {phi.name}: sigma_a^2 E[phi'(u)^2] = "
+        raise NotWellPosed(f"sigma_a2 = {a2:g} is too large for {phi.name}: sigma_a^2 E[phi'(u)^2] = "
                        f"{a2 * diagonal_slope[worst]:.6g} for sample {worst} (pre-activation variance "
                        f"{variance[worst]:.4g}) must stay below 1, or the equilibrium is not stable and the "
                        "tangent kernel infinite; take a smaller sigma_a2")
