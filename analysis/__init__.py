@@ -11,6 +11,8 @@ from analysis.derivatives import preconditioned_derivatives as preconditioned_de
 from analysis.equilibrium_point import NotAFixedPointError as NotAFixedPointError
 from analysis.equilibrium_point import SingularEquilibriumError as SingularEquilibriumError
 from analysis.equilibrium_point import newton_equilibrium as newton_equilibrium
+from analysis.equivalents import CovarianceTerm as CovarianceTerm
+from analysis.equivalents import equivalent_kernel as equivalent_kernel
 from analysis.errors import EquationsError as EquationsError
 from analysis.errors import GrowsTooFast as GrowsTooFast
 from analysis.errors import NoEquivalentNetwork as NoEquivalentNetwork
@@ -26,6 +28,10 @@ from analysis.kernels import NtkConvention as NtkConvention
 from analysis.kernels import deq_kernels as deq_kernels
 from analysis.kernels import dual as dual
 from analysis.kernels import explicit_kernels as explicit_kernels
+from analysis.mixtures import ClassStatistics as ClassStatistics
+from analysis.mixtures import GaussianMixture as GaussianMixture
+from analysis.mixtures import MixtureSample as MixtureSample
+from analysis.refined_equivalents import refined_equivalent as refined_equivalent
 from analysis.rmt.equations import FourEquations as FourEquations
 from analysis.rmt.equations import solve_equations as solve_equations
 from analysis.rmt.tau import solve_tau as solve_tau

@@ -182,7 +182,7 @@ def deq_kernels(
     safe = np.maximum(variance, 1e-200)
 
     def work(rows: slice, columns: slice) -> None:
-        value, derivative, s, taken, residual = _solve_block(kernel_map, rows, columns, gram[rows, columns], safe,
+        value, derivative, s, taken, residual = solve_block(kernel_map, rows, columns, gram[rows, columns], safe,
                                                              a2, b2, tolerance)
         for target, part in ((ck, value), (slope, derivative), (covariance, s)):
             target[rows, columns] = part
@@ -220,7 +220,7 @@ def deq_kernels(
                       slope_error, steps[0], rule)
 
 
-def _solve_block(kernel_map: KernelMap, rows: slice, columns: slice, gram: Array, variance: Array, a2: float, b2: float,
+def solve_block(kernel_map: KernelMap, rows: slice, columns: slice, gram: Array, variance: Array, a2: float, b2: float,
                  tolerance: float) -> tuple[Array, Array, Array, int, float]:
     """Newton on every off-diagonal entry of a block; entries on the matrix diagonal are left to the caller."""
     limit = np.sqrt(variance[rows, None] * variance[None, columns])
