@@ -139,8 +139,22 @@ class _LinearMap(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         fixed = ctx.saved_tensors
-        pulled = _LinearMap.apply(ctx.method, not ctx.transposed, ctx.function, cotangent, *fixed)
+        if torch._C._functorch.is_legacy_batchedtensor(cotangent):
+            pulled = _LinearMap._legacy_vmap(ctx, cotangent, *fixed)
+        else:
+            pulled = _LinearMap.apply(ctx.method, not ctx.transposed, ctx.function, cotangent, *fixed)
         return (None, None, None, pulled, *(None,) * len(fixed))
+
+    @staticmethod
+    def _legacy_vmap(ctx: Any, cotangent: Tensor, z: Tensor, *captured: Tensor) -> Tensor:
+        """The backward pass of `torch.autograd.grad(is_grads_batched=True)`, whose batches custom functions must open."""
+        level = 1  # that function never nests
+        seeds = torch._remove_batch_dim(cotangent, level, 1, 0)
+        size = len(seeds)
+        inner = batched_map(ctx.function, size, (None,) * len(captured))
+        pulled = _LinearMap.apply(ctx.method, not ctx.transposed, inner, seeds.flatten(0, 1),
+                                  merge_batch(z, None, size), *captured)
+        return torch._add_batch_dim(pulled.unflatten(0, (size, -1)), 0, level)
 
     @staticmethod
     def jvp(ctx: Any, _method: None, _transposed: None, _function: None, tangent: Tensor, *_: None) -> Tensor:  # type: ignore[override]
