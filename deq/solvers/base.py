@@ -1,0 +1,139 @@
+"""What a solver is: frozen configuration, a record of tensors as state, and one step. The driver owns the rest."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import ClassVar, Generic, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["FixedPointSolver", "Point", "Problem", "State", "Step", "describe_value"]
+
+
+def describe_value(value: object) -> str:
+    """Short text for an error message about an unexpected value."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}, {value.dtype}, on {value.device}"
+    return f"{value!r} of type {type(value).__name__}"
+
+
+class Problem:
+    """The map f on flattened iterates [batch, n], with the inputs of the samples still in the batch.
+
+    Checks what f returns, counts evaluations, and drops samples that have finished.
+    """
+
+    def __init__(self, f: Callable[..., Tensor], z0: Tensor, inputs: Sequence[Tensor]) -> None:
+        self._f = f
+        self._inputs = tuple(inputs)
+        self._shape = tuple(z0.shape[1:])
+        self.evaluations = 0
+
+    @property
+    def compacts(self) -> bool:
+        """Whether finished samples can leave: only when f gets what belongs to a sample as an input."""
+        return bool(self._inputs)
+
+    def select(self, rows: Tensor) -> None:
+        """Keep only these samples."""
+        self._inputs = tuple(tensor[rows] for tensor in self._inputs)
+
+    def _apply(self, z: Tensor) -> Tensor:
+        value = self._f(z, *self._inputs)
+        if not isinstance(value, Tensor):
+            raise TypeError(f"f must return a tensor, but returned {describe_value(value)}")
+        if value.shape != z.shape:
+            raise ValueError(f"f must return the shape of z, {tuple(z.shape)}, but returned {describe_value(value)}; "
+                             "check its layers' widths and that it keeps the batch dimension first")
+        if value.dtype != z.dtype:
+            raise TypeError(f"f must return the dtype of z, {z.dtype}, but returned {describe_value(value)}; "
+                            "convert z0 or the parameters of f so that they agree")
+        if value.device != z.device:
+            raise ValueError(f"f must return a tensor on the device of z, {z.device}, but returned "
+                             f"{describe_value(value)}; move z0 or the parameters of f")
+        return value
+
+    def evaluate(self, z: Tensor) -> Tensor:
+        """Value of f at the iterates, [batch, n] to [batch, n]."""
+        self.evaluations += 1
+        return self._apply(z.reshape(len(z), *self._shape)).reshape(z.shape)
+
+    def residual_product(self, z: Tensor) -> Callable[[Tensor], Tensor]:
+        """The linear map v -> (I - df/dz) v at z, both [batch, n]."""
+        point = z.reshape(len(z), *self._shape)
+
+        def product(v: Tensor) -> Tensor:
+            self.evaluations += 1
+            tangent = torch.func.jvp(self._apply, (point,), (v.reshape(point.shape),))[1]
+            return v - tangent.reshape(v.shape)
+
+        return product
+
+
+@dataclass(frozen=True)
+class Point:
+    """An evaluated iterate.
+
+    Attributes:
+        z: iterate, [batch, n].
+        value: f(z), [batch, n].
+        residual: f(z) - z, [batch, n].
+        norm: 2-norm of ``residual``, [batch].
+        limit: atol + rtol |f(z)|, what ``norm`` has to get below, [batch].
+        improved: whether every sample has a smaller residual than ever before.
+    """
+
+    z: Tensor
+    value: Tensor
+    residual: Tensor
+    norm: Tensor
+    limit: Tensor
+    improved: bool
+
+
+@dataclass(frozen=True)
+class State:
+    """Base of solver states: fields are tensors whose first dimension is the batch, other states, and counters."""
+
+    def select(self, rows: Tensor) -> Self:
+        """The state of these samples."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return type(self)(*(value[rows] if isinstance(value, Tensor) else
+                            value.select(rows) if isinstance(value, State) else value for value in values))
+
+
+StateType = TypeVar("StateType", bound=State)
+
+
+@dataclass(frozen=True)
+class Step(Generic[StateType]):
+    """What a solver proposes.
+
+    Attributes:
+        z: next iterate, [batch, n]; a new tensor, never one that was changed in place.
+        state: state for the next step.
+        value: f at ``z`` if the solver has evaluated it already.
+        failed: samples for which no useful step was found, bool [batch], or None for none.
+    """
+
+    z: Tensor
+    state: StateType
+    value: Tensor | None = None
+    failed: Tensor | None = None
+
+
+class FixedPointSolver(ABC, Generic[StateType]):
+    """Base of the solvers. Subclasses are frozen dataclasses: the fields are configuration."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def init(self, point: Point) -> StateType:
+        """State before the first step."""
+
+    @abstractmethod
+    def step(self, problem: Problem, point: Point, state: StateType) -> Step[StateType]:
+        """Propose the next iterate. Rows of finished samples have residual 0; what they get is ignored."""

@@ -1,0 +1,275 @@
+"""The loop around every solver: evaluation, convergence test, failure detection, and dropping of finished samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deq.solution import Solution
+from deq.solvers.anderson import Anderson
+from deq.solvers.base import FixedPointSolver, Point, Problem, State, describe_value
+from deq.solvers.broyden import Broyden
+from deq.solvers.newton import Newton
+from deq.solvers.picard import Picard
+from deq.status import SolveStatus
+
+__all__ = ["SOLVERS", "as_solver", "solve"]
+
+SOLVERS: dict[str, type[FixedPointSolver[Any]]] = {kind.name: kind for kind in (Picard, Anderson, Broyden, Newton)}
+
+# Every WINDOW iterations the best residual and the iterate are noted down; later ones are compared with them.
+WINDOW = 32
+# Compaction copies the state of the solver, so it has to get rid of at least a quarter of the rows.
+COMPACT_BELOW = 0.75
+# A residual below this many units of rounding of |f(z)| that no longer falls is the rounding error of f itself.
+FLOOR = 1000.0
+# Growth over the best residual that no contraction in a reasonable norm shows, sustained for a window.
+GROWTH = 1e5
+
+
+def as_solver(solver: str | FixedPointSolver[Any]) -> FixedPointSolver[Any]:
+    """The solver that a name stands for, with its defaults; a solver object is returned as it is.
+
+    Raises:
+        ValueError: the name is unknown.
+        TypeError: neither a name nor a solver.
+    """
+    if isinstance(solver, FixedPointSolver):
+        return solver
+    if isinstance(solver, type) and issubclass(solver, FixedPointSolver):
+        raise TypeError(f"solver is {solver.__name__}, a class: create it, {solver.__name__}()")
+    if not isinstance(solver, str):
+        raise TypeError(f"solver is {describe_value(solver)}; give a name ({', '.join(SOLVERS)}) or a solver object")
+    if solver not in SOLVERS:
+        raise ValueError(f"unknown solver {solver!r}; known are {', '.join(SOLVERS)}")
+    return SOLVERS[solver]()
+
+
+def _check_arguments(z0: Tensor, inputs: Sequence[Tensor], atol: float, rtol: float, max_iter: int) -> None:
+    if not isinstance(z0, Tensor):
+        raise TypeError(f"z0 must be a tensor, but is {describe_value(z0)}")
+    if z0.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"z0 has dtype {z0.dtype}, but a fixed point needs float32 or float64; convert it, "
+                        "for example with z0.double()")
+    if z0.dim() == 0:
+        raise ValueError("z0 has no batch dimension; its first dimension counts the samples (z0.unsqueeze(0) for one)")
+    for name, value in (("atol", atol), ("rtol", rtol)):
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"{name} is {value}; it must be a finite number that is not negative")
+    if atol == 0 and rtol == 0:
+        raise ValueError("tol must be positive, but atol and rtol are both 0: no residual in floating point is sure to "
+                         "reach that; take a few units of rounding, such as 1e-14 in float64 or 1e-6 in float32")
+    if isinstance(max_iter, bool) or not isinstance(max_iter, int) or max_iter < 1:
+        raise ValueError(f"max_iter is {max_iter!r}; it must be a whole number of at least 1")
+    for index, tensor in enumerate(inputs):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"inputs[{index}] must be a tensor, but is {describe_value(tensor)}; "
+                            "let f close over what is not a tensor of samples")
+        if tensor.dim() == 0 or len(tensor) != len(z0):
+            raise ValueError(f"inputs[{index}] is {describe_value(tensor)}, but its first dimension must be the "
+                             f"batch of z0, {len(z0)}; let f close over what is shared by all samples")
+
+
+class _Run:
+    """One call of ``solve``: the samples still in the batch, and the results of those that have finished."""
+
+    def __init__(self, problem: Problem, solver: FixedPointSolver[Any], z: Tensor, atol: float, rtol: float) -> None:
+        self.problem, self.solver, self.atol, self.rtol = problem, solver, atol, rtol
+        batch = len(z)
+        self.result = z.clone()
+        self.codes, self.iterations, self.evaluations = z.new_zeros((3, batch), dtype=torch.int64).unbind()
+        # From here on: rows of the samples in the batch, which may shrink.
+        self.rows = torch.arange(batch, device=z.device)
+        self.active = torch.ones(batch, dtype=torch.bool, device=z.device)
+        self.all_active = True
+        self.best_z, self.best_norm = z, z.new_full((batch,), torch.inf)
+        self.window_best, self.window_z, self.first_norm = self.best_norm, z, self.best_norm
+
+    def measure(self, z: Tensor, value: Tensor | None) -> Point:
+        """Evaluate the iterate."""
+        value = self.problem.evaluate(z) if value is None else value
+        residual = value - z
+        norm = torch.linalg.vector_norm(residual, dim=1)
+        limit = torch.linalg.vector_norm(value, dim=1).mul_(self.rtol).add_(self.atol)
+        return Point(z, value, residual, norm, limit, False)
+
+    def finish(self, mask: Tensor, status: SolveStatus, z: Tensor, iteration: int) -> None:
+        """Write down the result of these samples and count them as finished."""
+        row = self.rows[mask]
+        self.result[row] = z[mask]
+        self.codes[row] = status.code
+        self.iterations[row] = iteration
+        self.evaluations[row] = self.problem.evaluations
+        self.active = self.active & ~mask
+        self.all_active = False
+
+    def stop_tested(self, point: Point, iteration: int) -> None:
+        """Finish the samples that have converged or are not finite."""
+        bad = self.active & ~(point.norm + point.limit).isfinite()
+        met = self.active & (point.norm <= point.limit) & ~bad
+        if iteration:
+            # A relative tolerance is also met when z runs away at a constant residual, as for f(z) = z + 1.
+            met &= point.norm < self.first_norm
+        self.finish(met, SolveStatus.CONVERGED, point.z, iteration)
+        if not bool(bad.any()):
+            return
+        if iteration == 0:
+            self.finish(bad, SolveStatus.NON_FINITE_INPUT, point.z, iteration)
+            return
+        grew = bad & (self.last_norm > 100 * self.best_norm) & (self.last_norm > self.first_norm)
+        self.finish(grew, SolveStatus.DIVERGED, self.best_z, iteration)
+        self.finish(bad & ~grew, SolveStatus.NON_FINITE, self.best_z, iteration)
+
+    def stop_hopeless(self, point: Point, iteration: int) -> None:
+        """Finish the samples whose iterates repeat, blow up or rest at the rounding error; checked now and then."""
+        since = iteration % WINDOW
+        eps = torch.finfo(point.z.dtype).eps
+        no_gain = self.active & (self.best_norm >= 0.999 * self.window_best)
+        if since in (2, 3, 4):
+            distance = torch.linalg.vector_norm(point.z - self.window_z, dim=1)
+            size = torch.linalg.vector_norm(point.z, dim=1)
+            repeats = no_gain & (distance <= 1e-5 * point.norm + 4 * eps * size) & (point.norm > FLOOR * eps * size)
+            if bool(repeats.any()):
+                self.finish(repeats, SolveStatus.CYCLING, self.best_z, iteration)
+        if since == 0:
+            if iteration:
+                size = torch.linalg.vector_norm(self.best_z, dim=1)
+                resting = no_gain & (self.best_norm <= FLOOR * eps * size)
+                growing = no_gain & (point.norm > GROWTH * self.best_norm) & ~resting
+                if bool((resting | growing).any()):
+                    self.finish(resting, SolveStatus.STAGNATED, self.best_z, iteration)
+                    self.finish(growing, SolveStatus.DIVERGED, self.best_z, iteration)
+            self.window_best, self.window_z = self.best_norm, point.z
+
+    def stop_failed(self, failed: Tensor, point: Point, iteration: int) -> None:
+        """Finish the samples for which the solver found no step."""
+        size = torch.linalg.vector_norm(point.value, dim=1)
+        resting = point.norm <= FLOOR * torch.finfo(size.dtype).eps * size
+        self.finish(failed & self.active & resting, SolveStatus.STAGNATED, self.best_z, iteration)
+        self.finish(failed & self.active, SolveStatus.LINEAR_SOLVE_FAILED, self.best_z, iteration)
+
+    def stop_all(self, point: Point, iteration: int) -> None:
+        """The limit is reached."""
+        grew = self.active & (self.best_norm >= 0.999 * self.first_norm)
+        grew |= self.active & (point.norm > 10 * self.first_norm)
+        self.finish(grew, SolveStatus.DIVERGED, self.best_z, iteration)
+        self.finish(self.active, SolveStatus.MAX_ITERATIONS, self.best_z, iteration)
+
+    def note_best(self, point: Point, improved: Tensor, everywhere: bool) -> Point:
+        """Keep the best iterate of every sample."""
+        if everywhere:
+            self.best_z, self.best_norm = point.z, point.norm
+            return replace(point, improved=True)
+        improved = improved & self.active
+        self.best_z = torch.where(improved.unsqueeze(1), point.z, self.best_z)
+        self.best_norm = torch.where(improved, point.norm, self.best_norm)
+        return point
+
+    def drop_finished(self, point: Point, state: State) -> tuple[Point, State]:
+        """Take finished samples out of the batch if that pays; else silence them: residual 0, finite iterate."""
+        kept = self.active.nonzero().squeeze(1)
+        if self.problem.compacts and len(kept) < COMPACT_BELOW * len(self.active):
+            self.problem.select(kept)
+            for name in ("rows", "active", "best_z", "best_norm", "window_best", "window_z", "first_norm", "last_norm"):
+                setattr(self, name, getattr(self, name)[kept])
+            self.all_active = True
+            return Point(point.z[kept], point.value[kept], point.residual[kept], point.norm[kept], point.limit[kept],
+                         False), state.select(kept)
+        done = ~self.active.unsqueeze(1)
+        frozen = point.z.masked_fill(done & ~point.z.isfinite(), 0.0)
+        return Point(frozen, torch.where(done, frozen, point.value), point.residual.masked_fill(done, 0.0),
+                     point.norm.masked_fill(~self.active, 0.0), point.limit, False), state
+
+    def loop(self, z: Tensor, max_iter: int) -> None:
+        """Iterate until every sample has finished."""
+        value: Tensor | None = None
+        state: Any = None
+        for iteration in range(max_iter + 1):
+            point = self.measure(z, value)
+            if iteration == 0:
+                self.first_norm = self.last_norm = point.norm
+                state = self.solver.init(point)
+            # NaN and infinity compare false, so they end up among those that stop.
+            stopping = self.active > (point.norm > point.limit)
+            improved = point.norm < self.best_norm
+            # The one host synchronisation of an iteration.
+            any_stopping, all_improved = torch.stack((stopping.any(), improved.all())).tolist()
+            if any_stopping:
+                self.stop_tested(point, iteration)
+            point = self.note_best(point, improved, all_improved and self.all_active)
+            if iteration % WINDOW in (0, 2, 3, 4):
+                self.stop_hopeless(point, iteration)
+            if iteration == max_iter:
+                self.stop_all(point, iteration)
+            if not self.all_active:
+                if not bool(self.active.any()):
+                    return
+                point, state = self.drop_finished(point, state)
+            self.last_norm = point.norm
+            step = self.solver.step(self.problem, point, state)
+            if step.failed is not None and bool((step.failed & self.active).any()):
+                self.stop_failed(step.failed, point, iteration)
+                if not bool(self.active.any()):
+                    return
+            state, value = step.state, step.value
+            z = step.z if self.all_active else torch.where(self.active.unsqueeze(1), step.z, point.z)
+
+
+@torch.no_grad()
+def solve(f: Callable[..., Tensor], z0: Tensor, *, inputs: Sequence[Tensor] = (),
+          solver: str | FixedPointSolver[Any] = "anderson", tol: float = 1e-6, atol: float | None = None,
+          rtol: float | None = None, max_iter: int = 128) -> Solution:
+    """Solve z = f(z, *inputs) for every sample of a batch on its own, without derivatives.
+
+    A sample has converged when |f(z) - z| <= atol + rtol |f(z)| in the 2-norm over its trailing dimensions. It is not
+    updated any more from then on. If ``inputs`` are given, samples that have finished leave the batch, so that f is
+    evaluated on fewer rows. Memory does not depend on the number of iterations.
+
+    Args:
+        f: map from [batch, ...] to [batch, ...]; the samples must not influence each other.
+        z0: where to start, [batch, ...], float32 or float64; the last solution of a similar problem is a warm start.
+        inputs: tensors with the batch as first dimension that f gets after z.
+        solver: "picard", "anderson", "broyden", "newton", or a solver object.
+        tol: value of atol and of rtol where these are not given.
+        atol: absolute tolerance.
+        rtol: relative tolerance.
+        max_iter: limit on the number of steps.
+
+    Returns:
+        The solution; look at ``converged`` or call ``raise_if_failed``, a failure is not raised here.
+
+    Raises:
+        ValueError: unknown solver, tolerance or limit out of range, inputs that do not fit the batch, or f returns
+            another shape or device.
+        TypeError: z0 is not a float32 or float64 tensor, or f returns another dtype.
+    """
+    chosen = as_solver(solver)
+    if not tol > 0:
+        raise ValueError(f"tol is {tol}; it must be positive")
+    atol, rtol = float(tol if atol is None else atol), float(tol if rtol is None else rtol)
+    inputs = tuple(inputs)
+    _check_arguments(z0, inputs, atol, rtol, max_iter)
+    z0, inputs = z0.detach(), tuple(tensor.detach() for tensor in inputs)
+    problem = Problem(f, z0, inputs)
+    run = _Run(problem, chosen, z0.reshape(len(z0), z0[:1].numel() if len(z0) else 0), atol, rtol)
+    if len(z0):
+        run.loop(run.result, max_iter)
+    return _checked(run, Problem(f, z0, inputs), z0.shape)
+
+
+def _checked(run: _Run, problem: Problem, shape: torch.Size) -> Solution:
+    """The solution with residuals evaluated afresh on the whole batch: a solver's word is not taken."""
+    point = run.measure(run.result, run.result) if not len(run.result) else \
+        run.measure(run.result, problem.evaluate(run.result))
+    # Dropping rows changes the order of summation inside f: one rounding error of the value.
+    slack = torch.finfo(point.norm.dtype).eps * torch.linalg.vector_norm(point.value, dim=1)
+    met = point.norm <= point.limit + slack
+    converged = run.codes == SolveStatus.CONVERGED.code
+    codes = torch.where(converged & ~met, SolveStatus.RESIDUAL_TOO_LARGE.code, run.codes)
+    return Solution(z=run.result.reshape(shape), converged=converged & met, residual=point.norm,
+                    iterations=run.iterations, evaluations=run.evaluations + 1, status=codes, tolerance=point.limit,
+                    solver=run.solver.name)

@@ -1,0 +1,71 @@
+"""What can happen to a solve, in words a user can act on, and the errors raised when it is not what was asked for."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deq.solution import Solution
+
+__all__ = ["DEQError", "DerivativeOrderError", "LinearSolveError", "NotConverged", "SolveStatus"]
+
+
+class SolveStatus(Enum):
+    """How the solve of one sample ended; the value says what happened and what to do, ``code`` is its integer."""
+
+    CONVERGED = "The residual |f(z) - z| meets the tolerance."
+    MAX_ITERATIONS = ("The iteration limit was reached before the residual met the tolerance: raise max_iter, loosen "
+                      "tol, or take a faster solver ('newton' for a slowly contracting f).")
+    DIVERGED = ("The residual grew, or did not fall at all: f does not contract here. Normalise its weights so that "
+                "the spectral radius of df/dz is below 1 (deq.operator_normalize), or try solver='newton'.")
+    CYCLING = ("The iterates repeat with a period of 2 to 4 and will never converge: df/dz has eigenvalues at or "
+               "outside the unit circle. Use damping (Picard(damping=0.5)), or solver='anderson' or 'newton'.")
+    STAGNATED = ("The residual stopped at the rounding error of this dtype, above the tolerance: ask for a tolerance "
+                 "that the dtype can reach, or compute in float64.")
+    NON_FINITE = ("f returned NaN or infinity at a finite z on the way: check the domain of f (log, sqrt, division), "
+                  "or start closer to the solution.")
+    NON_FINITE_INPUT = ("Your input was already NaN or infinite: z0, or f(z0) and so the input or the parameters that "
+                        "f uses, is not finite. Clean it before solving.")
+    RESIDUAL_TOO_LARGE = ("The solver met the tolerance, but a fresh evaluation of f at its answer does not: f is not "
+                          "deterministic. Switch off dropout and noise inside f, and statistics over the batch.")
+    LINEAR_SOLVE_FAILED = ("The Newton system (I - df/dz) d = f(z) - z gave no step that lowers the residual: "
+                           "I - df/dz is singular or nearly so here. Start elsewhere, or use solver='anderson'.")
+
+    @property
+    def code(self) -> int:
+        """The integer that stands for this status in ``Solution.status``; 0 is CONVERGED."""
+        return _CODES[self]
+
+    @classmethod
+    def from_code(cls, code: int) -> SolveStatus:
+        """The status that an entry of ``Solution.status`` stands for."""
+        return _MEMBERS[code]
+
+
+_MEMBERS = tuple(SolveStatus)
+_CODES = {status: code for code, status in enumerate(_MEMBERS)}
+
+
+class DEQError(Exception):
+    """Base of the errors of this package that are about equilibria, not about arguments."""
+
+
+class NotConverged(DEQError, RuntimeError):
+    """A fixed point was not found for at least one sample.
+
+    Attributes:
+        solution: the ``Solution`` with the best iterate, the residual and the status of every sample.
+    """
+
+    def __init__(self, solution: Solution) -> None:
+        self.solution = solution
+        super().__init__(solution.explain())
+
+
+class DerivativeOrderError(DEQError):
+    """A derivative of an order was asked for that the gradient rule does not provide."""
+
+
+class LinearSolveError(DEQError, RuntimeError):
+    """An adjoint or tangent system with I - df/dz could not be solved: it is singular or the limit was reached."""
