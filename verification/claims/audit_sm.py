@@ -92,7 +92,8 @@ def _attainable(dim: int) -> list[Evidence]:
               r"$-141.89$, "
               r"on average; on a sample it may by chance, and the chance has a bound: at most $\min_t P(\bar\ell \ge "
               r"c - t) + "
-              r"e^{-540 t}$. Certain: two of the four rows (8-layer, DEQ) are out of reach if the data are $N(0, I)$. "
+              r"e^{-540 t}$. Certain, if the data are $N(0, I)$: the DEQ row is out of reach (chance below "
+              r"$10^{-20}$), and the other three have chances of at most 2, 0.04 and 2 percent. "
               r"Likely: the normaliser was too small (see the claim on importance sampling). The 200-dimensional rows "
               r"pass.",
     expected=Verdict.REFUTED, control=lambda context: _attainable(200),
