@@ -1,5 +1,6 @@
 """Deep equilibrium layers whose derivatives are right: solvers, gradient rules, objectives and the papers' models."""
 
+from deq import losses, models
 from deq.cells import ConvolutionCell, DenseCell
 from deq.density import EquilibriumDensity
 from deq.equilibrium import equilibrium
@@ -32,6 +33,8 @@ __all__ = [
     "SolveStatus",
     "equilibrium",
     "frobenius_normalize",
+    "losses",
+    "models",
     "operator_norm_bound",
     "operator_normalize",
     "solve",
