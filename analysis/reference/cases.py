@@ -66,7 +66,7 @@ def _finish(kind: str, f: Map, x: Tensor, n: int, contraction: float, activation
 
 
 def dense_case(generator: torch.Generator, n: int, d: int, contraction: float, activation: str = "softplus") -> Case:
-    """z = act(W z + U x + b), |W|_2 = contraction."""
+    """Z = act(W z + U x + b), |W|_2 = contraction."""
     act = SMOOTH[activation]
     weight = _with_norm(draw(generator, n, n), contraction)
     inject, bias, x = draw(generator, n, d) / math.sqrt(d), draw(generator, n), draw(generator, d)
@@ -93,7 +93,7 @@ def blocks_case(generator: torch.Generator, n: int, d: int, contraction: float, 
 
 def convolution_case(generator: torch.Generator, channels: int, size: int, d: int, contraction: float,
                      activation: str = "softplus") -> Case:
-    """z = act(conv3x3 z + U x) on [channels, size, size] images, kernel scaled by its Fourier bound; flat n."""
+    """Z = act(conv3x3 z + U x) on [channels, size, size] images, kernel scaled by its Fourier bound; flat n."""
     act = SMOOTH[activation]
     kernel = draw(generator, channels, channels, 3, 3)
     kernel = kernel * (contraction / fourier_bound(kernel, size, size))
