@@ -95,6 +95,8 @@ class _Run:
     def finish(self, mask: Tensor, status: SolveStatus, z: Tensor, iteration: int) -> None:
         """Write down the result of these samples and count them as finished."""
         row = self.rows[mask]
+        if not len(row):
+            return
         self.result[row] = z[mask]
         self.codes[row] = status.code
         self.iterations[row] = iteration
@@ -115,8 +117,9 @@ class _Run:
             met &= point.norm < self.first_norm
             size = torch.linalg.vector_norm(point.value, dim=1)
             lost = met & (4 * torch.finfo(size.dtype).eps * size > self.first_norm) & (size > 1e4 * self.first_size)
-            self.finish(lost, SolveStatus.DIVERGED, self.best_z, iteration)
-            met &= ~lost
+            if bool(lost.any()):
+                self.finish(lost, SolveStatus.DIVERGED, self.best_z, iteration)
+                met &= ~lost
         self.finish(met, SolveStatus.CONVERGED, point.z, iteration)
         if not bool(bad.any()):
             return
