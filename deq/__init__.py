@@ -1,17 +1,41 @@
 """Deep equilibrium layers whose derivatives are right: solvers, gradient rules, objectives and the papers' models."""
 
+from deq import losses, models
+from deq.cells import ConvolutionCell, DenseCell
+from deq.density import EquilibriumDensity
+from deq.equilibrium import equilibrium
+from deq.gradients import Exact, GradientRule, Neumann, Phantom
+from deq.layer import DEQ
+from deq.normalize import frobenius_normalize, operator_norm_bound, operator_normalize
 from deq.solution import Solution
-from deq.solvers import Anderson, Picard, solve
+from deq.solvers import Anderson, Broyden, FixedPointSolver, Newton, Picard, solve
 from deq.status import DEQError, DerivativeOrderError, LinearSolveError, NotConverged, SolveStatus
 
 __all__ = [
+    "DEQ",
     "Anderson",
+    "Broyden",
+    "ConvolutionCell",
     "DEQError",
+    "DenseCell",
     "DerivativeOrderError",
+    "EquilibriumDensity",
+    "Exact",
+    "FixedPointSolver",
+    "GradientRule",
     "LinearSolveError",
+    "Neumann",
+    "Newton",
     "NotConverged",
+    "Phantom",
     "Picard",
     "Solution",
     "SolveStatus",
+    "equilibrium",
+    "frobenius_normalize",
+    "losses",
+    "models",
+    "operator_norm_bound",
+    "operator_normalize",
     "solve",
 ]

@@ -28,7 +28,8 @@ class Claim:
             proved or supported.
         control_note: what was changed for the control, in a line.
         correction: the mended statement, for `CORRECTED`.
-        needs: what must be at hand, else the claim is `UNTESTED`: "data:parkinson", "data:mnist", "cuda", "scale:paper".
+        needs: what must be at hand, else the claim is `UNTESTED`: "data:parkinson", "cuda", "scale:paper"
+            (`verification.needs` lists them).
         figures: names of figures that show it.
     """
 

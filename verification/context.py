@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +13,9 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from verification.plain import plain
+
+RECORD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 T = TypeVar("T")
 
 
@@ -57,12 +61,22 @@ class Context:
     def shared(self, name: str, make: Callable[[], T]) -> T:
         """An expensive result (a trained model, say) that several claims look at: made once a run."""
         if name not in self._shared:
-            self._shared[name] = make()
+            # A random start (a module's weights) must not depend on which claim asks first.
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self._number(name))
+                self._shared[name] = make()
         return self._shared[name]
 
     def record(self, name: str, values: dict[str, Any]) -> None:
-        """Keep numbers for figures: only numbers, strings, lists and dictionaries of them."""
-        self.records[name] = values
+        """Keep numbers for figures: only numbers, strings, lists (or arrays) and dictionaries of them.
+
+        Raises:
+            ValueError: a name that cannot be a file name.
+            TypeError: a value that is no data; the message says where it sits.
+        """
+        if not RECORD_NAME.fullmatch(name):
+            raise ValueError(f"record name {name!r} must be letters, digits, dots, dashes and underscores")
+        self.records[name] = plain(values, name)
 
     def _number(self, key: str) -> int:
         return zlib.crc32(f"{self.seed}/{key}".encode())

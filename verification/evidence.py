@@ -60,7 +60,7 @@ class Evidence:
 
     def __post_init__(self) -> None:
         if self.complete and self.method not in (Method.SYMBOLIC, Method.INTERVAL):
-            raise ValueError(f"{self.method} evidence cannot be a complete proof; only symbolic and interval evidence can")
+            raise ValueError(f"{self.method} evidence cannot be a complete proof; only symbolic and interval can")
 
 
 def holds_if(condition: bool) -> Outcome:

@@ -25,11 +25,18 @@ class Topic:
         @TOPIC.claim(id="sm-1a2b", title=..., source=..., statement=..., expected=Verdict.SUPPORTED,
                      control=..., control_note=...)
         def proposition_1(context): return [Evidence(...)]
+
+    Attributes:
+        name: on the command line, letters and dashes.
+        title: in the report.
+        claims: in the order of the report.
+        weight: about how many seconds the topic takes at `cpu` scale; the longest start first.
     """
 
     name: str
     title: str
     claims: list[Claim] = field(default_factory=list)
+    weight: float = 1.0
 
     def claim(self, **data: Any) -> Callable[[Check], Check]:
         """Register the decorated function as the check of a new claim; keywords are the fields of `Claim`."""

@@ -144,9 +144,9 @@ class SolutionSet:
         centre = np.log(self.lowest)
         if step.shape != (self.depth - 1,) or not np.any(step):
             raise ValueError(f"a direction for depth {self.depth} has {self.depth - 1} entries, not all zero")
-        full = np.concatenate([[0.0], step, [0.0]])
+        full = np.concatenate([[0.0], step / np.max(np.abs(step)), [0.0]])
         gaps, drift = np.diff(centre), np.diff(full)
-        reach = float(np.min(np.where(drift < 0, gaps / np.where(drift < 0, -drift, 1.0), np.inf)))
+        reach = float(np.min(np.where(drift < -1e-12, gaps / np.where(drift < -1e-12, -drift, 1.0), np.inf)))
 
         def partition(distance: float) -> Array:
             points = np.exp(np.maximum.accumulate(centre + distance * full))

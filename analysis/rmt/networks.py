@@ -182,8 +182,10 @@ def _hard_tanh(eq: FourEquations, depth: int | None, kind: str, first_layer_trai
         if ratio >= 1 - _ROUNDING:
             why = "the DEQ is linear, which hard tanh reaches only as c -> infinity; use leaky_relu"
         else:
-            why = "the DEQ is more nonlinear than that; " + (
-                f"{least} layers would do" if kind == "ck" else "with first_layer_trained=True one layer reaches (0, 1)")
+            remedy = f"{least} layers would do"
+            if kind == "ntk":
+                remedy = "with first_layer_trained=True one layer reaches (0, 1)"
+            why = f"the DEQ is more nonlinear than that; {remedy}"
         raise NoEquivalentNetwork(
             f"{depth} hard-tanh layer(s) reach tau_0^2 {'alpha_1/gamma' if kind == 'ck' else 'beta_1/kappa'}^2 in "
             f"({low:.6g}, 1) only, monotonically in c, but {name} has {ratio:.12g}: {why}",

@@ -1,0 +1,1 @@
+"""Slow and obvious routes to the same numbers: unrolled autodiff, and Newton at any precision."""

@@ -1,0 +1,220 @@
+"""Maps f(z, x) and readouts g(z, x) on jets, built from float weights: layers, stacks of layers, convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from flint import arb, arb_mat
+from numpy.typing import ArrayLike, NDArray
+
+from analysis.rigorous.balls import column, finite_array, matrix
+from analysis.rigorous.jets import Jet, activate, affine
+from analysis.rigorous.smooth import ball_activation
+
+JetMap = Callable[[Jet, Jet], Jet]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """`sigma(W z + U x + b)`, an equilibrium layer.
+
+    Attributes:
+        weight: W [n, n]; inputs: U [n, d]; bias: b [n, 1]; all exact.
+        activation: a name of `BALL_ACTIVATIONS`.
+    """
+
+    weight: arb_mat
+    inputs: arb_mat
+    bias: arb_mat
+    activation: str
+
+    @classmethod
+    def from_arrays(cls, weight: ArrayLike, inputs: ArrayLike, bias: ArrayLike, activation: str) -> Layer:
+        """From float arrays [n, n], [n, d], [n].
+
+        Raises:
+            ValueError: shapes that do not fit, or entries that are not finite.
+            NotCertified: an activation without enclosures.
+        """
+        w, u, b = finite_array(weight, "W", 2), finite_array(inputs, "U", 2), finite_array(bias, "b", 1)
+        if not w.shape == (len(b), len(b)) or u.shape[0] != len(b):
+            raise ValueError(f"shapes do not fit: W {w.shape}, U {u.shape}, b {b.shape}; wanted [n, n], [n, d], [n]")
+        return cls(matrix(w), matrix(u), column(b), ball_activation(activation).name)
+
+    @property
+    def size(self) -> int:
+        """The width n."""
+        return int(self.weight.nrows())
+
+    @property
+    def input_size(self) -> int:
+        """The input width d."""
+        return int(self.inputs.ncols())
+
+    def __call__(self, z: Jet, x: Jet) -> Jet:
+        """The layer on jets."""
+        return activate(self.activation, affine(self.weight, z, self.bias) + affine(self.inputs, x))
+
+
+@dataclass(frozen=True)
+class Stack:
+    """An inner map of several layers: `sigma_L(A_L ... sigma_1(A_1 z + U x + b_1) ... + b_L) * scale + skip z`.
+
+    Attributes:
+        first: the layer that takes the input; its weight may map z to another width.
+        rest: (weight, bias, activation) of the following layers.
+        scale: factor of the whole.
+        skip: factor of z added at the end, 0 for none.
+    """
+
+    first: Layer
+    rest: tuple[tuple[arb_mat, arb_mat, str], ...]
+    scale: float = 1.0
+    skip: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """The width n of z."""
+        return int(self.first.weight.ncols())
+
+    def __call__(self, z: Jet, x: Jet) -> Jet:
+        """The stack on jets."""
+        h = self.first(z, x)
+        for weight, bias, activation in self.rest:
+            h = activate(activation, affine(weight, h, bias))
+        h = h.scaled(arb(self.scale))
+        return h + z.scaled(arb(self.skip)) if self.skip else h
+
+
+@dataclass(frozen=True)
+class QuadraticReadout:
+    """The scalar `a . z + c |z|^2 - |x|^2 / (2 s^2)`, a log-density without its constant.
+
+    Attributes:
+        linear: a as a row [1, n].
+        quadratic: c.
+        width: s, or None for no term in x.
+    """
+
+    linear: arb_mat
+    quadratic: float = 0.0
+    width: float | None = None
+
+    @classmethod
+    def from_arrays(cls, linear: ArrayLike, quadratic: float = 0.0, width: float | None = None) -> QuadraticReadout:
+        """From a float vector [n] and two numbers.
+
+        Raises:
+            ValueError: entries that are not finite, or a width that is not positive.
+        """
+        row = finite_array(linear, "a", 1)
+        if not np.isfinite(quadratic):
+            raise ValueError(f"c must be finite, not {quadratic}")
+        if width is not None and not (np.isfinite(width) and width > 0):
+            raise ValueError(f"the base width s must be positive and finite, not {width}")
+        return cls(matrix(row[None, :]), float(quadratic), None if width is None else float(width))
+
+    def __call__(self, z: Jet, x: Jet) -> Jet:
+        """The readout on jets, a jet of size 1."""
+        g = affine(self.linear, z)
+        if self.quadratic:
+            g = g + (z * z).total().scaled(arb(self.quadratic))
+        if self.width is not None:
+            g = g - (x * x).total().scaled(1 / (2 * arb(self.width) ** 2))
+        return g
+
+
+@dataclass(frozen=True)
+class KernelReadout:
+    """The log-density of a deep kernel exponential family: `sum_m alpha_m exp(-|P phi - y_m|^2 / (2 w^2)) + q0(x)`.
+
+    `phi = readout(z) + skip(x) + bias` is an affine feature of equilibrium and input, `y_m` are the features of the
+    inducing points (constants), `q0 = -|x - m|^2 / (2 s^2)` a Gaussian base.
+
+    Attributes:
+        out: [p, n]; skip: [p, d] or None; bias: [p, 1].
+        inducing: [p, M], features of the inducing points.
+        coefficients: alpha [1, M].
+        bandwidth: w.
+        base_width: s, or None for no base term.
+    """
+
+    out: arb_mat
+    skip: arb_mat | None
+    bias: arb_mat
+    inducing: arb_mat
+    coefficients: arb_mat
+    bandwidth: float
+    base_width: float | None = None
+
+    def __call__(self, z: Jet, x: Jet) -> Jet:
+        """The log-density on jets, a jet of size 1."""
+        feature = affine(self.out, z, self.bias)
+        if self.skip is not None:
+            feature = feature + affine(self.skip, x)
+        scale = -1 / (2 * arb(self.bandwidth) ** 2)
+        total: Jet | None = None
+        points, alphas = self.inducing.transpose().tolist(), self.coefficients.entries()
+        for point, alpha in zip(points, alphas, strict=True):
+            gap = feature.shifted(arb_mat(len(point), 1, [-entry for entry in point]))
+            term = activate("exp", (gap * gap).total().scaled(scale)).scaled(alpha)
+            total = term if total is None else total + term
+        if total is None:
+            raise ValueError("a kernel readout needs at least one inducing point")
+        if self.base_width is not None:
+            total = total - (x * x).total().scaled(1 / (2 * arb(self.base_width) ** 2))
+        return total
+
+
+def convolution_matrix(kernel: ArrayLike, height: int, width: int) -> NDArray[np.float64]:
+    """The dense matrix of a stride-1 cross-correlation with zero padding that keeps the image size.
+
+    Args:
+        kernel: [out, in, kh, kw] with odd kh, kw (PyTorch's layout and sign).
+        height: of the image.
+        width: of the image.
+
+    Returns:
+        [out * height * width, in * height * width], acting on images flattened row-major, channel first. Its entries
+        are the kernel's, unchanged, so that nothing is rounded.
+
+    Raises:
+        ValueError: a kernel of even size or not finite.
+    """
+    k = finite_array(kernel, "kernel", 4)
+    outer, inner, tall, wide = k.shape
+    if tall % 2 == 0 or wide % 2 == 0:
+        raise ValueError(f"the kernel's sides must be odd, not {tall} x {wide}")
+    dense = np.zeros((outer, height, width, inner, height, width))
+    for i in range(height):
+        for j in range(width):
+            for s in range(tall):
+                for t in range(wide):
+                    row, col = i + s - tall // 2, j + t - wide // 2
+                    if 0 <= row < height and 0 <= col < width:
+                        dense[:, i, j, :, row, col] = k[:, :, s, t]
+    return dense.reshape(outer * height * width, inner * height * width)
+
+
+def stack_from_arrays(layers: Sequence[tuple[ArrayLike, ArrayLike, str]], inputs: ArrayLike, *, scale: float = 1.0,
+                      skip: float = 0.0) -> Stack:
+    """A `Stack` from float arrays.
+
+    Args:
+        layers: (weight, bias, activation) from the first layer to the last.
+        inputs: U of the first layer.
+        scale: factor of the whole.
+        skip: factor of z added at the end.
+
+    Raises:
+        ValueError: no layer, or entries that are not finite.
+    """
+    if not layers:
+        raise ValueError("a stack needs at least one layer")
+    (weight, bias, activation), *rest = layers
+    first = Layer(matrix(weight, "weight of layer 1"), matrix(inputs, "U"), column(bias, "bias of layer 1"), activation)
+    others = tuple((matrix(w, f"weight of layer {k}"), column(b, f"bias of layer {k}"), name)
+                   for k, (w, b, name) in enumerate(rest, start=2))
+    return Stack(first, others, scale, skip)

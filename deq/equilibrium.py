@@ -1,0 +1,105 @@
+"""The equilibrium of a map as a differentiable function of all that the map closes over."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from torch import Tensor
+
+from deq.closure import ClosedMap, Map, close
+from deq.gradients.order_guard import guard
+from deq.gradients.preconditioner import build_preconditioner
+from deq.gradients.rules import Exact, GradientRule
+from deq.gradients.transforms import detached, transforms_active
+from deq.solution import Solution
+from deq.solvers import FixedPointSolver, solve
+
+OnFailure = Literal["raise", "warn", "ignore"]
+
+
+def equilibrium(f: Callable[..., Tensor], z0: Tensor, *, inputs: Sequence[Tensor] = (),
+                gradient: GradientRule | None = None, solver: str | FixedPointSolver[Any] = "anderson",
+                tol: float = 1e-6, atol: float | None = None, rtol: float | None = None, max_iter: int = 128,
+                on_failure: OnFailure = "raise") -> Tensor:
+    """Solve z = f(z, *inputs) and return z carrying the derivatives of everything that f closes over.
+
+    Works under `torch.autograd.grad(create_graph=True)` and the `torch.func` transforms (grad, vjp, jvp, jacrev,
+    jacfwd, hessian, vmap, nested at will). Memory does not depend on the number of solver iterations.
+
+    Args:
+        f: the map, [batch, ...] -> [batch, ...]; deterministic, made of torch operations, samples independent. It may
+            close over any tensors.
+        z0: start, [batch, ...]; its derivatives are not followed (the equilibrium does not depend on it).
+        inputs: tensors passed to f beside z whose first dimension is the batch; samples that have converged then leave
+            the batch and stop costing.
+        gradient: the rule, `Exact(order=3)` by default; see `deq.gradients.rules`.
+        solver: as in `deq.solve`.
+        tol: as in `deq.solve`. Derivatives inherit an error of about tol / (1 - contraction factor): take a small one
+            with exact derivatives.
+        atol: as in `deq.solve`.
+        rtol: as in `deq.solve`.
+        max_iter: as in `deq.solve`.
+        on_failure: what to do when a sample does not converge: "raise" `NotConverged` (carries the `Solution`), "warn",
+            or "ignore".
+
+    Returns:
+        z [batch, ...], the equilibrium.
+
+    Raises:
+        NotConverged: some sample did not converge, with on_failure="raise".
+        LinearSolveError: I - df/dz is singular, or an adjoint or tangent solve missed its tolerance.
+        DerivativeOrderError: at differentiation time, for an order above the rule's.
+        ValueError, TypeError: unusable arguments.
+    """
+    z, _ = equilibrium_and_solution(f, z0, inputs=inputs, gradient=gradient, solver=solver, tol=tol, atol=atol,
+                                    rtol=rtol, max_iter=max_iter, on_failure=on_failure)
+    return z
+
+
+def equilibrium_and_solution(f: Callable[..., Tensor], z0: Tensor, *, inputs: Sequence[Tensor] = (),
+                             gradient: GradientRule | None = None, on_failure: OnFailure = "raise",
+                             **solver_options: Any) -> tuple[Tensor, Solution]:
+    """`equilibrium`, and the `Solution` it was attached to (under vmap: of the merged batch). Arguments as there."""
+    rule = Exact() if gradient is None else gradient
+    if not isinstance(rule, GradientRule):
+        raise TypeError(f"gradient must be Phantom(...), Neumann(...) or Exact(...), got {gradient!r}")
+    if on_failure not in ("raise", "warn", "ignore"):
+        raise ValueError(f"on_failure must be 'raise', 'warn' or 'ignore', got {on_failure!r}")
+
+    inputs = tuple(inputs)
+    if not isinstance(z0, Tensor):
+        raise TypeError(f"z0 must be a tensor, got {type(z0).__name__}")
+    start = z0.detach()
+    map_of_z: Map = (lambda z: f(z, *inputs)) if inputs else f
+    closed, _ = close(map_of_z, start)
+    z, solution = solve_detached(f, closed, start, inputs, on_failure, solver_options)
+    apply = build_preconditioner(rule, closed, z)
+    for _ in range(rule.steps):
+        z = z + apply(map_of_z(z) - z)
+    if rule.max_order is not None:
+        z = guard(z, closed.captured, repr(rule), rule.max_order)
+    return z, solution
+
+
+def solve_detached(f: Map, closed: ClosedMap, z0: Tensor, inputs: Sequence[Tensor], on_failure: OnFailure,
+                   options: dict[str, Any]) -> tuple[Tensor, Solution]:
+    """The detached fixed point, and its Solution (on plain tensors whatever transforms are running)."""
+    found: list[Solution] = []
+    plain = not transforms_active()  # else `run` sees other tensors than those in `inputs`
+
+    def run(function: Map, z: Tensor, *captured: Tensor) -> tuple[Tensor]:
+        if inputs and plain:
+            solution = solve(f, z, inputs=inputs, **options)
+        else:
+            solution = solve(lambda z: function(z, *captured), z, **options)
+        if on_failure == "raise":
+            solution.raise_if_failed()
+        elif on_failure == "warn" and not bool(solution.converged.all()):
+            warnings.warn(solution.explain(), RuntimeWarning, stacklevel=2)
+        found.append(solution)
+        return (solution.z,)
+
+    (z,) = detached(run, closed, z0, closed.captured)
+    return z, found[-1]

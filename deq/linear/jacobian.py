@@ -1,0 +1,86 @@
+"""The Jacobian J = df/dz at a fixed point: products without forming it, or dense blocks, one a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from deq.closure import Map
+
+# Dense blocks are formed with at most this many cotangent elements at a time (64 MiB in float64).
+_CHUNK_ELEMENTS = 2**23
+
+
+def as_rows(tensor: Tensor) -> Tensor:
+    """[batch, ...] -> [batch, n], also for no trailing dimensions (n = 1) and for an empty batch."""
+    return tensor.reshape(tensor.shape[0], tensor.shape[1:].numel())
+
+
+class JacobianProducts:
+    """Products with J and its transpose at one point, from one evaluation of f (plain tensors only).
+
+    Args:
+        function: F(z, *captured), [batch, ...] -> [batch, ...]; samples are independent.
+        z: where to linearise.
+        captured: the other arguments, detached.
+    """
+
+    def __init__(self, function: Map, z: Tensor, captured: Sequence[Tensor]) -> None:
+        with torch.enable_grad():
+            self._leaf = z.detach().requires_grad_()
+            self._value = function(self._leaf, *captured)
+        self._pullback: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def constant(self) -> bool:
+        """Whether f does not depend on z at all (J = 0)."""
+        return not self._value.requires_grad
+
+    def transposed(self, cotangent: Tensor) -> Tensor:
+        """J^T cotangent, [batch, ...]."""
+        if self.constant:
+            return torch.zeros_like(cotangent)
+        (result,) = torch.autograd.grad(self._value, self._leaf, cotangent, retain_graph=True, allow_unused=True)
+        return torch.zeros_like(cotangent) if result is None else result.detach()
+
+    def direct(self, tangent: Tensor) -> Tensor:
+        """J tangent, [batch, ...]: the transpose of the (linear) pullback, so f need not support forward mode."""
+        if self.constant:
+            return torch.zeros_like(tangent)
+        if self._pullback is None:
+            with torch.enable_grad():
+                dummy = torch.zeros_like(self._value).requires_grad_()
+                (pulled,) = torch.autograd.grad(self._value, self._leaf, dummy, create_graph=True, allow_unused=True)
+            self._pullback = (dummy, pulled if pulled is not None else dummy.new_zeros(()))
+        dummy, pulled = self._pullback
+        if not pulled.requires_grad:
+            return torch.zeros_like(tangent)
+        (result,) = torch.autograd.grad(pulled, dummy, tangent, retain_graph=True, allow_unused=True)
+        return torch.zeros_like(tangent) if result is None else result.detach()
+
+
+def dense_jacobian(function: Map, z: Tensor, captured: Sequence[Tensor]) -> Tensor:
+    """J for each sample, [batch, n, n], n = number of state elements of a sample; by vectorised backward passes."""
+    batch, n = as_rows(z).shape
+    jacobian = z.new_empty((batch, n, n))
+    if not jacobian.numel():
+        return jacobian
+    with torch.enable_grad():
+        leaf = z.detach().requires_grad_()
+        value = function(leaf, *captured)
+    if not value.requires_grad:
+        return jacobian.zero_()
+    rows = max(1, min(n, _CHUNK_ELEMENTS // (batch * n)))
+    for start in range(0, n, rows):
+        count = min(rows, n - start)
+        seeds = torch.zeros((count, n), dtype=z.dtype, device=z.device)
+        seeds[torch.arange(count), torch.arange(start, start + count)] = 1
+        cotangents = seeds.reshape(count, 1, *z.shape[1:]).expand(count, *z.shape)
+        (block,) = torch.autograd.grad(value, leaf, cotangents, retain_graph=True, is_grads_batched=True,
+                                       allow_unused=True)
+        if block is None:
+            return jacobian.zero_()
+        jacobian[:, start:start + count] = block.reshape(count, batch, n).transpose(0, 1)
+    return jacobian

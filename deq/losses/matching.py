@@ -1,0 +1,59 @@
+"""Exact score matching (Hyvarinen 2005) and the Fisher divergence that it estimates up to a constant."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from deq.losses.score import (
+    LogDensity,
+    Mode,
+    Reduction,
+    Score,
+    differentiable_input,
+    forward_trace,
+    jacobian_trace,
+    per_sample_dot,
+    reduce,
+    score_of,
+)
+
+
+def score_matching(log_density: LogDensity, x: Tensor, *, reduction: Reduction = "mean", mode: Mode = "reverse",
+                   chunk: int | None = None) -> Tensor:
+    """Exact score matching: `0.5 |s|^2 + tr(ds/dx)` with `s = grad log p` ([SM] eq. 1).
+
+    The trace is exact and vectorised over the d directions; the graph is kept, so `.backward()` reaches parameters.
+
+    Args:
+        log_density: maps `[batch, ...]` to `[batch]`, unnormalised; samples must not mix.
+        x: `[batch, ...]`, floating point.
+        reduction: "mean" for the loss, "none" for `[batch]` values.
+        mode: "reverse" runs d batched backward passes (any graph); "forward" runs d Jacobian-vector products
+            of the gradient under `torch.func` (log_density must be transformable).
+        chunk: how many directions run together (memory); all where None.
+
+    Raises:
+        ValueError: wrong shapes or an unknown option.
+    """
+    if mode == "forward":
+        s, trace = forward_trace(log_density, differentiable_input(x), chunk=chunk)
+        return reduce(0.5 * per_sample_dot(s, s) + trace, reduction)
+    if mode != "reverse":
+        raise ValueError(f"mode must be 'reverse' or 'forward', got {mode!r}")
+    return score_matching_of_score(score_of(log_density), x, reduction=reduction, chunk=chunk)
+
+
+def score_matching_of_score(score: Score, x: Tensor, *, reduction: Reduction = "mean",
+                            chunk: int | None = None) -> Tensor:
+    """The same for a model that gives its score directly: `score` maps `[batch, ...]` to the same shape."""
+    x = differentiable_input(x)
+    s = score(x)
+    return reduce(0.5 * per_sample_dot(s, s) + jacobian_trace(s, x, chunk=chunk), reduction)
+
+
+def fisher_divergence(log_density: LogDensity, x: Tensor, true_score: Score, *,
+                      reduction: Reduction = "mean") -> Tensor:
+    """`0.5 |s(x) - s_true(x)|^2` on samples of the truth; no second derivative is needed when the truth is known."""
+    x = differentiable_input(x)
+    gap = score_of(log_density)(x) - true_score(x)
+    return reduce(0.5 * per_sample_dot(gap, gap), reduction)

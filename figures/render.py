@@ -1,0 +1,99 @@
+"""Draws registered figures from stored records, on both themes, as files and as SVG that can be inlined in a page."""
+
+from __future__ import annotations
+
+import io
+import re
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from xml.sax.saxutils import quoteattr
+
+import matplotlib
+
+matplotlib.use("Agg")  # no window is ever opened; must come before pyplot
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from figures.registry import FigureSpec, load_figures
+from figures.style import DARK, LIGHT, Theme
+from verification.errors import UserError
+from verification.report import FigureView
+from verification.store import Store, write_text
+
+PAGE = {"light": "#ffffff", "dark": "#15181c"}
+_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+
+def render_all(store: Store, names: Sequence[str] = ()) -> list[FigureView]:
+    """Draw figures by name (all that are registered, where none is named) into `OUT/figures/`.
+
+    A figure whose records are not there is skipped with a note; one that raises is reported in `problem`.
+
+    Raises:
+        UserError: a name that is not registered.
+    """
+    specs = load_figures()
+    unknown = [name for name in names if name not in specs]
+    if unknown:
+        raise UserError(f"no figure {unknown[0]!r}; registered are: {', '.join(sorted(specs)) or 'none'}")
+    return [render(spec, store) for spec in specs.values() if not names or spec.name in names]
+
+
+def render(spec: FigureSpec, store: Store) -> FigureView:
+    """Draw one figure on both themes; files `NAME-light.svg`, `NAME-dark.svg` and `NAME.png` in `OUT/figures/`."""
+    view = FigureView(spec.name, spec.title, spec.caption)
+    absent = [name for name in spec.records if not store.has_record(name)]
+    if absent:
+        for name in (f"{spec.name}-light.svg", f"{spec.name}-dark.svg", f"{spec.name}.png"):
+            (store.out / "figures" / name).unlink(missing_ok=True)  # of an earlier run
+        view.skipped = f"record {absent[0]} is not in this run"
+        return view
+    folder = store.out / "figures"
+    try:
+        records = [store.load_record(name) for name in spec.records]
+        for theme in (LIGHT, DARK):
+            drawing = spec.draw(*records, theme=theme)
+            try:
+                svg = _save(drawing, spec, theme, folder)
+                view.svg[theme.name] = inline(svg, f"{spec.name}-{theme.name}", spec.title)
+            finally:
+                plt.close(drawing)
+    except Exception as error:  # one broken picture must not cost the others, or the report
+        view.problem = f"{type(error).__name__}: {error}"
+        view.trace = traceback.format_exc()
+        view.svg.clear()
+    return view
+
+
+def _save(drawing: Figure, spec: FigureSpec, theme: Theme, folder: Path) -> str:
+    """Write the files of one theme and return the SVG."""
+    if not isinstance(drawing, Figure):
+        raise TypeError(f"figure {spec.name!r} returned {type(drawing).__name__}, not a matplotlib Figure")
+    buffer = io.StringIO()
+    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": spec.name}):
+        drawing.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Title": spec.title})
+    svg = buffer.getvalue()
+    # A dark picture on its own needs its dark page; inlined, the report is the page.
+    write_text(folder / f"{spec.name}-{theme.name}.svg",
+               svg.replace("<svg ", f'<svg style="background:{PAGE[theme.name]}" ', 1))
+    if theme is LIGHT:
+        drawing.savefig(folder / f"{spec.name}.png", dpi=160, facecolor=PAGE[theme.name])
+    return svg
+
+
+def inline(svg: str, prefix: str, title: str) -> str:
+    """An SVG document as an element for a page: no prologue, no metadata, ids of its own, scaled by CSS, a label."""
+    svg = svg[svg.index("<svg"):]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = re.sub(r"<title>.*?</title>", "", svg, flags=re.S)
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
+    svg = re.sub(r'(xlink:href|href)="#([^"]+)"', rf'href="#{prefix}-\2"', svg)
+    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", svg)
+    svg = svg.replace("'DejaVu Sans', 'Bitstream Vera Sans'", f"{_FONTS}, 'DejaVu Sans', 'Bitstream Vera Sans'")
+    head, rest = svg.split(">", 1)
+    box = re.search(r'viewBox="[^"]+"', head)
+    if box is None:
+        raise ValueError("the SVG has no viewBox")
+    return f'<svg {box.group()} role="img" aria-label={quoteattr(title)}>{rest}'

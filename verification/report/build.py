@@ -1,0 +1,140 @@
+"""Gathers what the report shows and fills the template. The page needs nothing from outside itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from verification.coverage import NOT_COVERED
+from verification.registry import Topic
+from verification.report import typeset
+from verification.report.blocks import Page, Picture
+from verification.result import ClaimResult
+from verification.store import Store, write_text
+from verification.terminal import MARKS
+from verification.verdict import Verdict
+
+#: What each verdict means, for the reader who opens the report first.
+MEANINGS = {
+    Verdict.PROVED: "A computer-algebra or interval proof covers the whole statement.",
+    Verdict.SUPPORTED: "Independent evidence agrees with the statement; it is no proof.",
+    Verdict.CORRECTED: "The statement as printed fails; the mended one beside it holds.",
+    Verdict.REFUTED: "The statement fails; a counterexample or a measurement is shown.",
+    Verdict.UNDECIDED: "The evidence does not settle it.",
+    Verdict.UNTESTED: "What the test needs is not at hand; it says what is missing.",
+    Verdict.VACUOUS: "The test could not have failed, so it says nothing.",
+    Verdict.ERROR: "The check raised, or its negative control did not come out.",
+}
+_OUTCOME_MARKS = {"holds": "✓", "fails": "✗", "unknown": "?", "vacuous": "∅"}
+
+
+@dataclass
+class FigureView:
+    """A figure as the report shows it.
+
+    Attributes:
+        name, title, caption: as registered.
+        svg: markup by theme, "light" and "dark"; empty where it was not drawn.
+        skipped: why it was left out, where a record is not there.
+        problem: the error, where drawing raised; `trace` has the traceback.
+    """
+
+    name: str
+    title: str
+    caption: str
+    svg: dict[str, str] = field(default_factory=dict)
+    skipped: str = ""
+    problem: str = ""
+    trace: str = ""
+
+
+def write_report(store: Store, topics: Sequence[Topic], figures: Sequence[FigureView],
+                 pages: Sequence[Page] = ()) -> None:
+    """Write `OUT/report.html` from the stored results and the drawn figures.
+
+    Raises:
+        UserError: the stored results are missing or damaged.
+    """
+    write_text(store.out / "report.html", render(store.load_claims(), store.load_run(), topics, figures, pages))
+
+
+def render(results: Sequence[ClaimResult], run: Mapping[str, Any], topics: Sequence[Topic],
+           figures: Sequence[FigureView], pages: Sequence[Page] = ()) -> str:
+    """The page as a string."""
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    environment.filters.update(prose=typeset.prose, phrase=typeset.phrase, number=typeset.number, label=typeset.label,
+                               duration=typeset.duration)
+    environment.globals.update(kind=lambda block: type(block).__name__, OUTCOMES=_OUTCOME_MARKS,
+                               MARKS={str(key): value for key, value in MARKS.items()})
+    drawn = {view.name: view for view in figures if view.svg}
+    places = _places(results, drawn)
+    on_pages = {block.name for page in pages for block in page.blocks if isinstance(block, Picture)}
+    return environment.from_string(_asset("report.html")).render(
+        css=Markup(_asset("report.css")), js=Markup(_asset("report.js")), run=run, results=results,
+        headline=headline(results, run), counts=_counts(results), topics=_by_topic(results, topics), pages=pages,
+        deviations=[result for result in results if result.deviates], meanings=MEANINGS, figures=drawn, places=places,
+        gallery=[view for view in drawn.values() if view.name not in {*places, *on_pages}],
+        broken=[(item.name, item.problem) for group in (figures, pages) for item in group if item.problem],
+        missing=_missing(results), not_covered=NOT_COVERED)
+
+
+def headline(results: Sequence[ClaimResult], run: Mapping[str, Any]) -> str:
+    """The verdict of the whole run in one sentence."""
+    total, wrong = len(results), sum(result.deviates for result in results)
+    untested = sum(result.verdict is Verdict.UNTESTED for result in results)
+    tested = total - untested
+    if run["state"] != "complete":
+        return f"Partial run: {total} of {run.get('claims', '?')} claims are finished."
+    if not total:
+        return "No claims in this run."
+    if wrong:
+        return f"{wrong} of {tested} claims came out otherwise than expected."
+    if not tested:
+        return f"None of the {total} claims could be tested here."
+    start = ("The one claim" if tested == 1 else f"All {tested} claims") + " tested came out as expected"
+    return start + (f"; {untested} could not be tested here." if untested else ".")
+
+
+def _counts(results: Sequence[ClaimResult]) -> list[tuple[str, int]]:
+    """Verdict and count, for verdicts that occur."""
+    counts = Counter(result.verdict for result in results)
+    return [(str(verdict), counts[verdict]) for verdict in Verdict if counts[verdict]]
+
+
+def _by_topic(results: Sequence[ClaimResult], topics: Sequence[Topic]) -> list[dict[str, Any]]:
+    titles = {topic.name: topic.title for topic in topics}
+    names = dict.fromkeys(result.topic for result in results)
+    groups = []
+    for name in names:
+        rows = [result for result in results if result.topic == name]
+        groups.append({"name": name, "title": titles.get(name, name), "results": rows, "counts": _counts(rows),
+                       "deviates": any(row.deviates for row in rows), "seconds": sum(row.seconds for row in rows)})
+    return groups
+
+
+def _places(results: Sequence[ClaimResult], drawn: Mapping[str, FigureView]) -> dict[str, str]:
+    """The claim at which each figure stands: the first that names it; others link there."""
+    places: dict[str, str] = {}
+    for result in results:
+        for name in result.figures:
+            if name in drawn:
+                places.setdefault(name, result.id)
+    return places
+
+
+def _missing(results: Sequence[ClaimResult]) -> list[dict[str, Any]]:
+    groups: dict[tuple[str, str], list[ClaimResult]] = {}
+    for result in results:
+        for item in result.missing:
+            groups.setdefault((item["what"], item["remedy"]), []).append(result)
+    return [{"what": what, "remedy": remedy, "results": rows} for (what, remedy), rows in groups.items()]
+
+
+def _asset(name: str) -> str:
+    return (resources.files("verification.report") / name).read_text(encoding="utf-8")

@@ -1,0 +1,135 @@
+"""Prose with LaTeX to HTML with MathML, and numbers as a reader wants them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from latex2mathml.converter import convert
+from markupsafe import Markup, escape
+
+from verification.plain import restore
+
+_PIECES = re.compile(r"\$\$(?P<block>.+?)\$\$|\$(?P<inline>(?:\\\$|[^$])+?)\$|`(?P<code>[^`]+)`", re.S)
+_LEFT_OVER = re.compile(r">[^<]*\\[A-Za-z]+")
+_PAIRS = tuple((re.compile(left), re.compile(right)) for left, right in (
+    (r"(?<!\\)\{", r"(?<!\\)\}"), (r"\\left(?![A-Za-z])", r"\\right(?![A-Za-z])"), (r"\\begin\{", r"\\end\{")))
+_THIN = "\u202f"  # narrow no-break space, between groups of digits
+
+
+def mathml(latex: str, display: str = "inline") -> Markup:
+    r"""LaTeX to a `<math>` element.
+
+    Raises:
+        ValueError: it cannot be parsed, or has a command that the converter does not know (it would print `\name`).
+    """
+    for left, right in _PAIRS:  # the converter guesses a missing half instead of refusing it
+        if len(left.findall(latex)) != len(right.findall(latex)):
+            raise ValueError(f"cannot typeset ${latex}$: {left.pattern} and {right.pattern} do not pair up")
+    try:
+        element = convert(latex.strip(), display=display)
+    except Exception as error:  # the converter raises a zoo of classes
+        raise ValueError(f"cannot typeset ${latex}$: {type(error).__name__} {error}") from error
+    if _LEFT_OVER.search(element):
+        unknown = _LEFT_OVER.search(element).group().rpartition(">")[2]  # type: ignore[union-attr]
+        raise ValueError(f"cannot typeset ${latex}$: unknown command {unknown}")
+    # Infinity is a value: as an operator it would get an operator's space around it.
+    element = element.replace("<mo>&#x0221E;</mo>", "<mi>&#x0221E;</mi>")
+    return Markup(element.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', ""))
+
+
+def prose(text: str, strict: bool = False) -> Markup:
+    """Text with `$...$`, `$$...$$` and backticks to HTML; blank lines make paragraphs.
+
+    With `strict`, mathematics that cannot be typeset raises ValueError; else its LaTeX is shown as code.
+    """
+    paragraphs = [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
+    return Markup("").join(Markup("<p>{}</p>").format(_line(part, strict)) for part in paragraphs)
+
+
+def phrase(text: str, strict: bool = False) -> Markup:
+    """The same for a line, without a paragraph around it."""
+    return _line(text.strip(), strict)
+
+
+def _line(text: str, strict: bool) -> Markup:
+    out, end = Markup(""), 0
+    for match in _PIECES.finditer(text):
+        out += escape(text[end:match.start()])
+        end = match.end()
+        if match["code"] is not None:
+            out += Markup("<code>{}</code>").format(match["code"])
+            continue
+        latex, display = (match["block"], "block") if match["block"] else (match["inline"], "inline")
+        # Punctuation that follows must not start the next line on its own.
+        tail = re.match(r"[.,;:!?)\]]+", text[end:]) if display == "inline" else None
+        end += tail.end() if tail else 0
+        try:
+            element = mathml(latex, display)
+        except ValueError:
+            if strict:
+                raise
+            element = Markup("<code>{}</code>").format(latex)
+        out += Markup('<span class="nobreak">{}{}</span>').format(element, tail.group()) if tail else element
+    rest = text[end:]
+    if strict and "$" in rest:
+        raise ValueError(f"a dollar sign is left over in {rest!r}")
+    return out + escape(rest)
+
+
+def number(value: Any) -> Markup:
+    """A number for reading: five significant digits, powers of ten as such, digits grouped."""
+    value = restore(value)
+    if isinstance(value, bool):
+        return Markup("yes" if value else "no")
+    if isinstance(value, int):
+        return Markup(_grouped(str(value)))
+    if isinstance(value, float):
+        return _real(value)
+    if isinstance(value, list | tuple):
+        return Markup(", ").join(number(item) for item in value)
+    if isinstance(value, Mapping):
+        return Markup(", ").join(Markup("{} {}").format(label(key), number(item)) for key, item in value.items())
+    return phrase(str(value))
+
+
+def _real(value: float) -> Markup:
+    if math.isnan(value):
+        return Markup("NaN")
+    if math.isinf(value):
+        return Markup("∞" if value > 0 else "−∞")
+    if value == 0:
+        return Markup("0")
+    if 1e-3 <= abs(value) < 1e6:
+        digits = max(0, 4 - math.floor(math.log10(abs(value))))
+        text = f"{value:.{digits}f}"
+        text = text.rstrip("0").rstrip(".") if "." in text else text
+        return Markup(_grouped(text.replace("-", "−")))
+    mantissa, exponent = f"{value:.2e}".split("e")
+    mantissa = mantissa.rstrip("0").rstrip(".").replace("-", "−")
+    return Markup(f"{mantissa}{_THIN}×{_THIN}10<sup>{str(int(exponent)).replace('-', '−')}</sup>")
+
+
+def _grouped(text: str) -> str:
+    whole, dot, fraction = text.partition(".")
+    sign, whole = ("−", whole[1:]) if whole[:1] in ("-", "−") else ("", whole)
+    if len(whole) > 4:
+        whole = f"{int(whole):,}".replace(",", _THIN)
+    return sign + whole + dot + fraction
+
+
+def label(name: str) -> Markup:
+    """A name of a number as words: underscores become spaces; `$...$` is typeset."""
+    return phrase(str(name) if "$" in str(name) else str(name).replace("_", " "))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a reader says them."""
+    if seconds < 0.1:
+        return "< 0.1 s"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
