@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -146,8 +145,3 @@ def check_variant(variant: str, known: tuple[str, ...]) -> str:
     if variant not in known:
         raise ValueError(f"variant {variant!r} is not known; take one of {', '.join(known)}")
     return variant
-
-
-def zeros_start(u: Tensor) -> Tensor:
-    """The start of a solve: zeros shaped like the injection, outside the graph."""
-    return torch.zeros_like(u, requires_grad=False)

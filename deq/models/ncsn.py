@@ -28,7 +28,6 @@ from deq.models.blocks import (
     check_variant,
     normalize,
     operator_well_posedness,
-    zeros_start,
 )
 from deq.models.refinenet import InstanceNormPlus, RefineBlock, ResidualBlock, convolution
 
@@ -111,8 +110,7 @@ class EquilibriumTrunk(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """`[batch, m, size, size]`, same shape out."""
         u = self.injection(self.enter(h))
-        start = zeros_start(u)
-        z = self.equilibrium(start, u) if self.once else self.equilibrium(u, z0=start)
+        z = self.equilibrium(torch.zeros_like(u), u) if self.once else self.equilibrium(u)
         low = self.refine[0]([self.down(z)])
         return self.refine[1]([z, low])
 
@@ -144,7 +142,7 @@ class ReleasedEquilibriumTrunk(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """`[batch, m, size, size]`, same shape out."""
-        z = self.equilibrium(h, z0=zeros_start(h))
+        z = self.equilibrium(h)
         deep = self.refine[0]([self.blocks(z), z])
         return self.refine[1]([deep, h])
 

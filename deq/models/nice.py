@@ -27,7 +27,6 @@ from deq.models.blocks import (
     frobenius_well_posedness,
     normalize,
     operator_well_posedness,
-    zeros_start,
 )
 
 VARIANTS = ("explicit", "deq", "deq-released")
@@ -59,8 +58,7 @@ class EquilibriumShift(nn.Module):
 
     def forward(self, y: Tensor) -> Tensor:
         """The shift that y gives the other half."""
-        u = self.injection(y)
-        return self.readout(self.equilibrium(u, z0=zeros_start(u)))
+        return self.readout(self.equilibrium(self.injection(y)))
 
 
 def explicit_shift(half: int, width: int, layers: int) -> nn.Sequential:
