@@ -2,6 +2,7 @@
 
 from deq import losses, models
 from deq.cells import ConvolutionCell, DenseCell
+from deq.density import EquilibriumDensity
 from deq.equilibrium import equilibrium
 from deq.gradients import Exact, GradientRule, Neumann, Phantom
 from deq.layer import DEQ
@@ -18,6 +19,7 @@ __all__ = [
     "DEQError",
     "DenseCell",
     "DerivativeOrderError",
+    "EquilibriumDensity",
     "Exact",
     "FixedPointSolver",
     "GradientRule",

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from deq.gradients import Exact, GradientRule, Neumann, Phantom
-from deq.models import NCSN, NICE, SSMVAE
+from deq.models import DKEF, NCSN, NICE, SSMVAE
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
-MODELS: dict[str, type] = {"nice": NICE, "ssmvae": SSMVAE, "ncsn": NCSN}
+MODELS: dict[str, type] = {"nice": NICE, "ssmvae": SSMVAE, "ncsn": NCSN, "dkef": DKEF}
 
 
 class ConfigError(ValueError):
@@ -188,7 +188,8 @@ _SECTIONS: dict[str, type] = {"data": DataOptions, "run": RunOptions, "gradient"
 
 def list_configs() -> dict[str, Path]:
     """The packaged configurations that stand for a row of a table, by name ("table1/celeba-deq")."""
-    return {str(path.relative_to(CONFIG_FOLDER).with_suffix("")): path for path in sorted(CONFIG_FOLDER.glob("*/*.toml"))}
+    paths = sorted(CONFIG_FOLDER.glob("*/*.toml"))
+    return {path.relative_to(CONFIG_FOLDER).with_suffix("").as_posix(): path for path in paths}
 
 
 def load_config(name: str | Path, *, smoke: bool = False,

@@ -140,7 +140,7 @@ class VAETask(Task):
 
 
 class NCSNTask(Task):
-    """NCSN: sigma^2-weighted SSM-VR at one random noise level a sample; horizontal flips; a moving average of weights."""
+    """NCSN: sigma^2-weighted SSM-VR at one random noise level a sample, horizontal flips, averaged weights."""
 
     def __init__(self, config: Config, source: Source, device: torch.device) -> None:
         self.config, self.source, self.device = config, source, device

@@ -24,8 +24,8 @@ def spectral_radius(cell: nn.Module, z: Tensor, x: Tensor, iterations: int = 12)
     z = z.detach().requires_grad_(True)
     with torch.enable_grad():
         value = cell(z, x.detach())
-    v = torch.ones_like(z) + 0.1 * torch.sin(torch.arange(z[0].numel(), device=z.device,
-                                                          dtype=z.dtype)).view(z.shape[1:])
+    # a fixed start with a part in every direction, so that watching a run draws no random numbers
+    v = 1 + 0.1 * torch.arange(z[0].numel(), device=z.device, dtype=z.dtype).sin().view(z.shape[1:]).expand_as(z)
     norm = torch.zeros(len(z))
     for _ in range(iterations):
         v = v / v.flatten(1).norm(dim=1).clamp(min=1e-30).view(-1, *[1] * (z.ndim - 1))
@@ -54,7 +54,7 @@ class EquilibriumMonitor:
         return hook
 
     def read(self, with_spectral_radius: bool = True) -> dict[str, float]:
-        """Iterations (mean, most), worst residual, samples not converged, largest spectral radius, of the last solves."""
+        """Iterations (mean, most), worst residual, samples not converged and spectral radius of the last solves."""
         solved = {name: layer.last for name, layer in self._layers.items() if layer.last is not None}
         if not solved:
             return {}

@@ -14,6 +14,8 @@ from verification.plain import restore
 
 _PIECES = re.compile(r"\$\$(?P<block>.+?)\$\$|\$(?P<inline>(?:\\\$|[^$])+?)\$|`(?P<code>[^`]+)`", re.S)
 _LEFT_OVER = re.compile(r">[^<]*\\[A-Za-z]+")
+_PAIRS = tuple((re.compile(left), re.compile(right)) for left, right in (
+    (r"(?<!\\)\{", r"(?<!\\)\}"), (r"\\left(?![A-Za-z])", r"\\right(?![A-Za-z])"), (r"\\begin\{", r"\\end\{")))
 _THIN = "\u202f"  # narrow no-break space, between groups of digits
 
 
@@ -23,6 +25,9 @@ def mathml(latex: str, display: str = "inline") -> Markup:
     Raises:
         ValueError: it cannot be parsed, or has a command that the converter does not know (it would print `\name`).
     """
+    for left, right in _PAIRS:  # the converter guesses a missing half instead of refusing it
+        if len(left.findall(latex)) != len(right.findall(latex)):
+            raise ValueError(f"cannot typeset ${latex}$: {left.pattern} and {right.pattern} do not pair up")
     try:
         element = convert(latex.strip(), display=display)
     except Exception as error:  # the converter raises a zoo of classes
@@ -30,6 +35,8 @@ def mathml(latex: str, display: str = "inline") -> Markup:
     if _LEFT_OVER.search(element):
         unknown = _LEFT_OVER.search(element).group().rpartition(">")[2]  # type: ignore[union-attr]
         raise ValueError(f"cannot typeset ${latex}$: unknown command {unknown}")
+    # Infinity is a value: as an operator it would get an operator's space around it.
+    element = element.replace("<mo>&#x0221E;</mo>", "<mi>&#x0221E;</mi>")
     return Markup(element.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', ""))
 
 
@@ -73,7 +80,7 @@ def _line(text: str, strict: bool) -> Markup:
 
 
 def number(value: Any) -> Markup:
-    """A number for reading: four significant digits, powers of ten as such, digits grouped."""
+    """A number for reading: five significant digits, powers of ten as such, digits grouped."""
     value = restore(value)
     if isinstance(value, bool):
         return Markup("yes" if value else "no")
@@ -96,7 +103,7 @@ def _real(value: float) -> Markup:
     if value == 0:
         return Markup("0")
     if 1e-3 <= abs(value) < 1e6:
-        digits = max(0, 3 - math.floor(math.log10(abs(value))))
+        digits = max(0, 4 - math.floor(math.log10(abs(value))))
         text = f"{value:.{digits}f}"
         text = text.rstrip("0").rstrip(".") if "." in text else text
         return Markup(_grouped(text.replace("-", "−")))
