@@ -28,6 +28,12 @@ def test_commands_that_claims_use(latex):
     assert "http" not in element
 
 
+def test_spaces_that_the_converter_leaves_out():
+    assert 'log</mi><mspace width="0.167em"/><mi>Z' in mathml(r"\log Z")
+    assert "mspace" not in mathml(r"\log(Z)")
+    assert "<mi>&#x0221E;</mi>" in mathml(r"n \to \infty")
+
+
 def test_what_cannot_be_typeset():
     with pytest.raises(ValueError, match="unknown command"):
         mathml(r"\notacommand{x}")

@@ -16,6 +16,7 @@ _PIECES = re.compile(r"\$\$(?P<block>.+?)\$\$|\$(?P<inline>(?:\\\$|[^$])+?)\$|`(
 _LEFT_OVER = re.compile(r">[^<]*\\[A-Za-z]+")
 _PAIRS = tuple((re.compile(left), re.compile(right)) for left, right in (
     (r"(?<!\\)\{", r"(?<!\\)\}"), (r"\\left(?![A-Za-z])", r"\\right(?![A-Za-z])"), (r"\\begin\{", r"\\end\{")))
+_NAMED_FUNCTION = re.compile(r"(<mi>(?:log|ln|exp|sin|cos|tanh|erf|det)</mi>)(?=<m(?:i|n|frac|sqrt|sub|sup|subsup)>)")
 _THIN = "\u202f"  # narrow no-break space, between groups of digits
 
 
@@ -37,6 +38,8 @@ def mathml(latex: str, display: str = "inline") -> Markup:
         raise ValueError(f"cannot typeset ${latex}$: unknown command {unknown}")
     # Infinity is a value: as an operator it would get an operator's space around it.
     element = element.replace("<mo>&#x0221E;</mo>", "<mi>&#x0221E;</mi>")
+    element = element.replace("<mi>&#x02032;</mi>", "<mo>&#x02032;</mo>").replace("<mi>&#x02033;</mi>", "<mo>&#x02033;</mo>")
+    element = _NAMED_FUNCTION.sub(r'\1<mspace width="0.167em"/>', element)
     return Markup(element.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', ""))
 
 
