@@ -38,7 +38,7 @@ def mathml(latex: str, display: str = "inline") -> Markup:
         raise ValueError(f"cannot typeset ${latex}$: unknown command {unknown}")
     # Infinity is a value: as an operator it would get an operator's space around it.
     element = element.replace("<mo>&#x0221E;</mo>", "<mi>&#x0221E;</mi>")
-    element = element.replace("<mi>&#x02032;</mi>", "<mo>&#x02032;</mo>").replace("<mi>&#x02033;</mi>", "<mo>&#x02033;</mo>")
+    element = re.sub(r"<mi>(&#x0203[23];)</mi>", r"<mo>\1</mo>", element)  # primes
     element = _NAMED_FUNCTION.sub(r'\1<mspace width="0.167em"/>', element)
     return Markup(element.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', ""))
 
