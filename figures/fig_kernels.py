@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from analysis.rates import fit_rate
 from figures.registry import figure
@@ -35,7 +36,9 @@ def draw_width(tanh: dict[str, Any], relu: dict[str, Any], theme: Theme) -> Figu
             ax.plot(widths, rate.constant * widths**rate.slope, color=colour, linewidth=1)
         ax.set(xscale="log", yscale="log", xlabel="width m", ylabel="Frobenius error", title=name)
         ax.set_ylim(top=8 * max(np.mean(row) for row in record["crossed"]))
-        legend(ax, theme, loc="upper right", title=None)
+        ax.set_xticks(record["widths"], [str(width) for width in record["widths"]])
+        ax.xaxis.set_minor_locator(NullLocator())
+        legend(ax, theme, loc="upper right")
     return drawing
 
 
