@@ -45,7 +45,8 @@ def table(topics: Sequence[Topic], results: Sequence[ClaimResult], stream: TextI
     """Verdict counts by topic, aligned; columns only for verdicts that occur."""
     shown = [verdict for verdict in Verdict if any(result.verdict is verdict for result in results)]
     width = max([len(topic.title) for topic in topics] + [5])
-    width = min(width, max(20, shutil.get_terminal_size().columns - 12 * len(shown) - 10))
+    if stream.isatty():
+        width = min(width, max(20, shutil.get_terminal_size().columns - 12 * len(shown) - 12))
     lines = ["  " + "topic".ljust(width) + "".join(f"{verdict:>12}" for verdict in shown) + f"{'seconds':>10}"]
     for topic in topics:
         rows = [result for result in results if result.topic == topic.name]

@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from analysis.convolution_norms import fourier_bound
-from analysis.equilibrium_point import EquilibriumPoint, Map, equilibrium_point, newton_equilibrium
+from analysis.equilibrium_point import EPS, EquilibriumPoint, Map, equilibrium_point, newton_equilibrium
 
 SMOOTH: dict[str, Callable[[Tensor], Tensor]] = {
     "softplus": functional.softplus,
     "tanh": torch.tanh,
-    "swish": lambda v: v * torch.sigmoid(v) / 1.0998393,  # divided by its Lipschitz constant, rounded up
+    "swish": lambda v: v * torch.sigmoid(v) / 1.0998394,  # divided by its Lipschitz constant, rounded up
     "erf": lambda v: torch.erf(v) * math.sqrt(math.pi) / 2,
     "sin": torch.sin,
 }
@@ -43,6 +43,20 @@ class Case:
     activation: str
     parameters: tuple[Tensor, ...] = ()
 
+    def tolerance(self, order: int) -> float:
+        """Relative error that rounding and z*'s residual explain in a derivative of this order.
+
+        A disturbance of z* by cond * residual moves J, and each order passes through one more solve: cond^(order + 1),
+        times n eps for the sums, times 50 for the constants (derivatives of f of order one, both routes).
+        """
+        n = self.point.z.numel()
+        return 50 * (n * EPS + self.point.residual) * self.point.condition ** (order + 1)
+
+    def unroll_steps(self) -> int:
+        """How many applications of f leave K^2 q^K below rounding, q the spectral radius of J."""
+        radius = float(torch.linalg.eigvals(self.point.jacobian).abs().max())
+        return 12 + int(45 / -math.log(min(max(radius, 0.1), 0.9999)))
+
     @property
     def label(self) -> str:
         """Short description for messages."""
@@ -66,7 +80,7 @@ def _finish(kind: str, f: Map, x: Tensor, n: int, contraction: float, activation
 
 
 def dense_case(generator: torch.Generator, n: int, d: int, contraction: float, activation: str = "softplus") -> Case:
-    """Z = act(W z + U x + b), |W|_2 = contraction."""
+    """Draw z = act(W z + U x + b), |W|_2 = contraction."""
     act = SMOOTH[activation]
     weight = _with_norm(draw(generator, n, n), contraction)
     inject, bias, x = draw(generator, n, d) / math.sqrt(d), draw(generator, n), draw(generator, d)
@@ -93,16 +107,19 @@ def blocks_case(generator: torch.Generator, n: int, d: int, contraction: float, 
 
 def convolution_case(generator: torch.Generator, channels: int, size: int, d: int, contraction: float,
                      activation: str = "softplus") -> Case:
-    """Z = act(conv3x3 z + U x) on [channels, size, size] images, kernel scaled by its Fourier bound; flat n."""
+    """Draw z = act(conv3x3 z + U x) on [channels, size, size] images, kernel scaled by its Fourier bound; flat n."""
     act = SMOOTH[activation]
     kernel = draw(generator, channels, channels, 3, 3)
     kernel = kernel * (contraction / fourier_bound(kernel, size, size))
     n = channels * size * size
     inject, x = draw(generator, n, d) / math.sqrt(d), draw(generator, d)
 
+    # The same linear map as a matrix: nested forward mode is slow on small convolutions.
+    basis = torch.eye(n, dtype=torch.float64).reshape(n, channels, size, size)
+    matrix = functional.conv2d(basis, kernel, padding=1).reshape(n, n).T
+
     def f(z: Tensor, u: Tensor) -> Tensor:
-        image = z.reshape(1, channels, size, size)
-        return act(functional.conv2d(image, kernel, padding=1).reshape(-1) + inject @ u)
+        return act(matrix @ z + inject @ u)
 
     return _finish("convolution", f, x, n, contraction, activation)
 

@@ -90,11 +90,13 @@ class _Run:
         self.resting_place = z
         self.best_z, self.best_norm = z, z.new_full((batch,), torch.inf)
         self.window_z = z
-        self.window_best = self.first_norm = self.first_size = self.last_norm = self.best_norm
+        self.window_best = self.window_norm = self.first_norm = self.first_size = self.last_norm = self.best_norm
 
     def finish(self, mask: Tensor, status: SolveStatus, z: Tensor, iteration: int) -> None:
         """Write down the result of these samples and count them as finished."""
         row = self.rows[mask]
+        if not len(row):
+            return
         self.result[row] = z[mask]
         self.codes[row] = status.code
         self.iterations[row] = iteration
@@ -108,12 +110,16 @@ class _Run:
         met = self.active & (point.norm <= point.limit) & ~bad
         if iteration:
             # A relative tolerance is also met when z runs away at a constant residual, as for f(z) = z + 1, and in the
-            # end the residual is lost in the rounding of z.
+            # end the residual is lost in the rounding of z. So where the tolerance has outgrown the first residual, a
+            # hundredth of that one is asked for: with |z* - z0| <= |f(z0) - z0| / (1 - q), that concerns a
+            # contraction only if 10 (1 - q) < rtol.
+            met &= (point.norm < 0.01 * self.first_norm) | (point.limit <= 10 * self.first_norm)
             met &= point.norm < self.first_norm
             size = torch.linalg.vector_norm(point.value, dim=1)
             lost = met & (4 * torch.finfo(size.dtype).eps * size > self.first_norm) & (size > 1e4 * self.first_size)
-            self.finish(lost, SolveStatus.DIVERGED, self.best_z, iteration)
-            met &= ~lost
+            if bool(lost.any()):
+                self.finish(lost, SolveStatus.DIVERGED, self.best_z, iteration)
+                met &= ~lost
         self.finish(met, SolveStatus.CONVERGED, point.z, iteration)
         if not bool(bad.any()):
             return
@@ -132,7 +138,8 @@ class _Run:
         if since in (2, 3, 4):
             distance = torch.linalg.vector_norm(point.z - self.window_z, dim=1)
             size = torch.linalg.vector_norm(point.z, dim=1)
-            repeats = no_gain & (distance <= 1e-5 * point.norm + 4 * eps * size) & (point.norm > FLOOR * eps * size)
+            scale = torch.minimum(point.norm, self.window_norm)
+            repeats = no_gain & (distance <= 1e-5 * scale + 4 * eps * size) & (point.norm > FLOOR * eps * size)
             if bool(repeats.any()):
                 self.finish(repeats, SolveStatus.CYCLING, self.best_z, iteration)
         if since == 0:
@@ -143,7 +150,7 @@ class _Run:
                 if bool((resting | growing).any()):
                     self.finish(resting, SolveStatus.STAGNATED, self.best_z, iteration)
                     self.finish(growing, SolveStatus.DIVERGED, self.best_z, iteration)
-            self.window_best, self.window_z = self.best_norm, point.z
+            self.window_best, self.window_z, self.window_norm = self.best_norm, point.z, point.norm
 
     def stop_failed(self, failed: Tensor, point: Point, iteration: int) -> None:
         """Finish the samples for which the solver found no step."""
@@ -165,8 +172,8 @@ class _Run:
         kept = self.active.nonzero().squeeze(1)
         if len(kept) < COMPACT_BELOW * len(self.active):
             self.problem.select(kept, self.result)
-            for name in ("rows", "active", "best_z", "best_norm", "window_best", "window_z", "first_norm",
-                         "first_size"):
+            for name in ("rows", "active", "best_z", "best_norm", "window_best", "window_z", "window_norm",
+                         "first_norm", "first_size"):
                 setattr(self, name, getattr(self, name)[kept])
             self.done = None
             return Point(point.z[kept], point.value[kept], point.residual[kept], point.norm[kept], point.limit[kept],

@@ -10,8 +10,9 @@ import analysis
 from analysis.activations import ACTIVATIONS, as_activation
 from analysis.errors import GrowsTooFast, NoSolution, NotWellPosed
 from analysis.kernels import dual
-from analysis.kernels.empirical import conjugate_kernel, draw, empirical_ntk, equilibrium, fit_rate
+from analysis.kernels.empirical import conjugate_kernel, draw, empirical_ntk, equilibrium
 from analysis.kernels.highprec import dual_reference
+from analysis.rates import fit_rate
 
 NAMES = ("relu", "tanh", "softplus", "elu", "erf")
 
@@ -138,9 +139,8 @@ def test_finite_networks_approach_the_limit_and_settle_the_tangent_convention(ge
                                        ("A", part, limits["readout+A"].ntk), ("AB", full, limits["readout+A+B"].ntk),
                                        ("wrong", full, limits["readout+A"].ntk)):
                 errors[name][i, j] = np.linalg.norm(found - limit)
-    rng = np.random.default_rng(0)
     for name in ("ck", "A", "AB"):
-        rate = fit_rate(np.array(widths), errors[name], rng=rng)
+        rate = fit_rate(np.array(widths), errors[name])
         assert rate.high < -0.2, name  # a limit: errors fall; the claims fit the rate itself on more widths
     assert errors["wrong"][-1].mean() > 3 * errors["AB"][-1].mean()
 

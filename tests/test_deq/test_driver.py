@@ -70,6 +70,30 @@ def test_logistic_map_settles_into_a_cycle():
     assert only(solution) is SolveStatus.CYCLING
 
 
+@pytest.mark.parametrize("solver", ALL)
+def test_explosions_are_not_called_cycles(solver, generator):
+    weight = torch.randn(30, 30, dtype=D, generator=generator) / 30**0.5
+    shift = torch.randn(6, 30, dtype=D, generator=generator)
+    solution = solve(lambda z: torch.exp(z @ weight.T + shift), torch.zeros(6, 30, dtype=D), solver=solver)
+    assert set(solution.counts()) <= {SolveStatus.DIVERGED, SolveStatus.NON_FINITE, SolveStatus.LINEAR_SOLVE_FAILED}
+    assert solution.residual.isfinite().all()
+
+
+@pytest.mark.parametrize("solver", ALL)
+def test_singular_maps_have_no_fixed_point(solver, generator):
+    # A reflection has the eigenvalue 1, and a generic shift has a part along it.
+    axis = torch.nn.functional.normalize(torch.randn(8, dtype=D, generator=generator), dim=0)
+    weight = torch.eye(8, dtype=D) - 2 * torch.outer(axis, axis)
+    shift = torch.randn(5, 8, dtype=D, generator=generator)
+    solution = solve(lambda z: z @ weight.T + shift, torch.zeros(5, 8, dtype=D), solver=solver, max_iter=300)
+    assert not solution.converged.any(), solution.summary()
+
+
+def test_loose_tolerance_on_a_slow_contraction():
+    solution = solve(lambda z: 0.95 * z + 1, torch.zeros(1, 1, dtype=D), solver="picard", tol=0.1)
+    assert solution.converged.all()
+
+
 def test_slow_oscillating_contraction_is_not_called_a_cycle():
     solution = solve(lambda z: -0.999 * z + 1, torch.zeros(1, 1, dtype=D), solver="picard", max_iter=20000, tol=1e-8)
     assert solution.converged.all(), solution.explain()

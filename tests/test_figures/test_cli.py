@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from deq.data import DATASETS
 from figures import cli
 from figures.commands import claims, figures, verify
 from verification import session
 from verification.evidence import Evidence, Method, Outcome
-from verification.needs import DATA_FILES
 from verification.registry import Topic
 from verification.verdict import Verdict
 
@@ -40,7 +40,7 @@ def topic(expected=Verdict.SUPPORTED, **more):
 
 
 @pytest.fixture
-def use(monkeypatch):
+def use(monkeypatch, tmp_path):
     """A function that puts topics in place of the registered ones."""
 
     def put(*topics):
@@ -49,6 +49,7 @@ def use(monkeypatch):
         monkeypatch.setattr(verify, "Session", functools.partial(session.Session, package="unused"))
 
     monkeypatch.delenv("DEQPROOF_DATA", raising=False)
+    monkeypatch.setattr(sys.modules["deq.data.locate"], "cache_folder", lambda: tmp_path / "cache")
     return put
 
 
@@ -83,14 +84,15 @@ def test_untested_does_not_fail_the_run_and_says_what_is_missing(use, tmp_path, 
     use(topic(needs=("data:parkinson",)))
     assert run(tmp_path, "verify") == 0
     out = capsys.readouterr().out
-    assert "no data folder is set (2 claims: sm-0001, rmt-0002)" in out
+    assert "uci/parkinsons_updrs.data is not at hand" in out
+    assert "(2 claims: sm-0001, rmt-0002)" in out
     assert "DEQPROOF_DATA" in out
 
 
 @pytest.mark.parametrize("by", ["option", "environment"])
 def test_data_are_found(use, tmp_path, capsys, monkeypatch, by):
-    use(topic(needs=("data:wine-red",)))
-    path = tmp_path / "data" / DATA_FILES["wine-red"][0]
+    use(topic(needs=("data:redwine",)))
+    path = tmp_path / "data" / DATASETS["redwine"].files[0].name
     path.parent.mkdir(parents=True)
     path.write_text("x")
     if by == "environment":

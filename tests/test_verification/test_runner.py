@@ -1,9 +1,12 @@
 """One claim at a time: needs, errors, controls, isolation."""
 
+import sys
+
 import mpmath
 import pytest
 import torch
 
+from deq.data import DamagedDataError, MissingDataError
 from verification.claim import Claim
 from verification.context import Context, Scale
 from verification.evidence import Evidence, Method, Outcome, Subject
@@ -120,7 +123,9 @@ def test_a_check_that_returns_something_else():
     assert "not Evidence" in result.error
 
 
-def test_missing_data_leave_a_claim_untested_and_say_how_to_get_them(tmp_path):
+def test_missing_data_leave_a_claim_untested_and_say_how_to_get_them(tmp_path, monkeypatch):
+    monkeypatch.delenv("DEQPROOF_DATA", raising=False)
+    monkeypatch.setattr(sys.modules["deq.data.locate"], "cache_folder", lambda: tmp_path / "cache")
     result, _ = run(make(needs=("data:parkinson",)))
     assert result.verdict is Verdict.UNTESTED
     assert not result.deviates
@@ -130,6 +135,27 @@ def test_missing_data_leave_a_claim_untested_and_say_how_to_get_them(tmp_path):
     (tmp_path / "uci").mkdir()
     (tmp_path / "uci" / "parkinsons_updrs.data").write_text("x")
     assert run(make(needs=("data:parkinson",)), data=tmp_path)[0].verdict is Verdict.SUPPORTED
+
+
+def test_one_packing_of_the_data_is_enough(tmp_path, monkeypatch):
+    monkeypatch.delenv("DEQPROOF_DATA", raising=False)
+    monkeypatch.setattr(sys.modules["deq.data.locate"], "cache_folder", lambda: tmp_path / "cache")
+    (tmp_path / "cifar10").mkdir()
+    (tmp_path / "cifar10" / "cifar10-jpeg.zip").write_text("x")
+    assert run(make(needs=("data:cifar10",)), data=tmp_path)[0].verdict is Verdict.SUPPORTED
+
+
+def test_a_loader_that_finds_no_file_leaves_a_claim_untested_and_a_damaged_file_is_an_error():
+    def absent(context):
+        raise MissingDataError("a.data is in none of: here")
+
+    def damaged(context):
+        raise DamagedDataError("a.data is damaged")
+
+    assert run(make(absent))[0].verdict is Verdict.UNTESTED
+    result, _ = run(make(damaged))
+    assert result.verdict is Verdict.ERROR
+    assert "a.data is damaged" in result.error
 
 
 def test_scale_is_a_need():

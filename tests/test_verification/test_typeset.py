@@ -43,6 +43,9 @@ def test_what_cannot_be_typeset():
 def test_prose_is_escaped():
     assert phrase("a < b & `c<d>`") == "a &lt; b &amp; <code>c&lt;d&gt;</code>"
     assert "<script>" not in prose("<script>alert(1)</script> $x < 1$")
+    assert phrase("10^-6 draws of N(0, I_100), |W|_F^n") == (
+        "10<sup>−6</sup> draws of N(0, I<sub>100</sub>), |W|<sub>F</sub><sup>n</sup>")
+    assert phrase("`a_1^2` and sigma_a^2") == "<code>a_1^2</code> and sigma_a<sup>2</sup>"
     assert prose("one\n\ntwo") == "<p>one</p><p>two</p>"
     assert 'display="block"' in prose("then $$x = 1$$")
 
@@ -61,8 +64,8 @@ def test_prose_is_escaped():
         (12345.678, "12\u202f346"),
         (-0.25, "−0.25"),
         (100.0, "100"),
-        (6.1e-16, "6.1\u202f×\u202f10<sup>−16</sup>"),
-        (-2e9, "−2\u202f×\u202f10<sup>9</sup>"),
+        (6.1e-16, '<span class="nobreak">6.1\u202f×\u202f10<sup>−16</sup></span>'),
+        (-2e9, '<span class="nobreak">−2\u202f×\u202f10<sup>9</sup></span>'),
         (0.001, "0.001"),
         (math.nan, "NaN"),
         (math.inf, "∞"),

@@ -31,6 +31,8 @@ MEANINGS = {
     Verdict.VACUOUS: "The test could not have failed, so it says nothing.",
     Verdict.ERROR: "The check raised, or its negative control did not come out.",
 }
+#: Whose statements these are, by the first part of a claim's id.
+SOURCES = {"sm": "[SM] score matching", "rmt": "[RMT] random matrices", "own": "Results of this project"}
 _OUTCOME_MARKS = {"holds": "✓", "fails": "✗", "unknown": "?", "vacuous": "∅"}
 
 
@@ -78,6 +80,7 @@ def render(results: Sequence[ClaimResult], run: Mapping[str, Any], topics: Seque
     return environment.from_string(_asset("report.html")).render(
         css=Markup(_asset("report.css")), js=Markup(_asset("report.js")), run=run, results=results,
         headline=headline(results, run), counts=_counts(results), topics=_by_topic(results, topics), pages=pages,
+        sources=_by_source(results),
         deviations=[result for result in results if result.deviates], meanings=MEANINGS, figures=drawn, places=places,
         gallery=[view for view in drawn.values() if view.name not in {*places, *on_pages}],
         broken=[(item.name, item.problem) for group in (figures, pages) for item in group if item.problem],
@@ -105,6 +108,12 @@ def _counts(results: Sequence[ClaimResult]) -> list[tuple[str, int]]:
     """Verdict and count, for verdicts that occur."""
     counts = Counter(result.verdict for result in results)
     return [(str(verdict), counts[verdict]) for verdict in Verdict if counts[verdict]]
+
+
+def _by_source(results: Sequence[ClaimResult]) -> list[tuple[str, int, list[tuple[str, int]]]]:
+    groups = ((title, [result for result in results if result.id.startswith(f"{key}-")])
+              for key, title in SOURCES.items())
+    return [(title, len(rows), _counts(rows)) for title, rows in groups if rows]
 
 
 def _by_topic(results: Sequence[ClaimResult], topics: Sequence[Topic]) -> list[dict[str, Any]]:

@@ -57,7 +57,7 @@ def phrase(text: str, strict: bool = False) -> Markup:
 def _line(text: str, strict: bool) -> Markup:
     out, end = Markup(""), 0
     for match in _PIECES.finditer(text):
-        out += escape(text[end:match.start()])
+        out += _raised(text[end:match.start()])
         end = match.end()
         if match["code"] is not None:
             out += Markup("<code>{}</code>").format(match["code"])
@@ -76,7 +76,14 @@ def _line(text: str, strict: bool) -> Markup:
     rest = text[end:]
     if strict and "$" in rest:
         raise ValueError(f"a dollar sign is left over in {rest!r}")
-    return out + escape(rest)
+    return out + _raised(rest)
+
+
+def _raised(text: str) -> Markup:
+    """Plain words, with powers and indices that stand outside mathematics (10^6, I_100) raised and lowered."""
+    words = re.sub(r"(?<=[\w)])\^(-?\d+|[A-Za-z]\b)", lambda match: f"<sup>{match[1].replace('-', '−')}</sup>",
+                   str(escape(text)))
+    return Markup(re.sub(r"(\b[A-Za-z]|[|)\]])_(\d+|[A-Za-z])\b", r"\1<sub>\2</sub>", words))
 
 
 def number(value: Any) -> Markup:
@@ -109,7 +116,8 @@ def _real(value: float) -> Markup:
         return Markup(_grouped(text.replace("-", "−")))
     mantissa, exponent = f"{value:.2e}".split("e")
     mantissa = mantissa.rstrip("0").rstrip(".").replace("-", "−")
-    return Markup(f"{mantissa}{_THIN}×{_THIN}10<sup>{str(int(exponent)).replace('-', '−')}</sup>")
+    power = str(int(exponent)).replace("-", "−")
+    return Markup(f'<span class="nobreak">{mantissa}{_THIN}×{_THIN}10<sup>{power}</sup></span>')
 
 
 def _grouped(text: str) -> str:
