@@ -42,7 +42,7 @@ def test_an_output_layer_gives_the_counts_table_2_prints():
 
 
 def test_high_dimensional_counts_do_not_match_table_3():
-    """First layer and skip d h each, k - 1 layers h (h + 1), for 3 kernels, 200 d, 7: the table prints 22k, 41k, 66k."""
+    """First layer and skip d h each, k - 1 layers h (h + 1), 3 kernels, 200 d, 7; the table prints 22k, 41k, 66k"""
     counts = [count_parameters(DKEF(100, layers=k, inducing=200)) for k in (3, 8, 16)]
     first = 2 * 3 * 100 * 32 + 3 * 32 + 200 * 100 + 7
     assert counts == [first + (k - 1) * 3 * 32 * 33 for k in (3, 8, 16)]
