@@ -1,5 +1,6 @@
 """The mathematics of the papers: derivatives and their errors, kernels, random-matrix equivalents."""
 
+from analysis.activations import Activation as Activation
 from analysis.activations import as_activation as as_activation
 from analysis.bounds import PhantomErrorBound as PhantomErrorBound
 from analysis.bounds import phantom_error_bound as phantom_error_bound
@@ -34,6 +35,11 @@ from analysis.mixtures import MixtureSample as MixtureSample
 from analysis.refined_equivalents import refined_equivalent as refined_equivalent
 from analysis.rmt.equations import FourEquations as FourEquations
 from analysis.rmt.equations import solve_equations as solve_equations
+from analysis.rmt.networks import EquivalentNetwork as EquivalentNetwork
+from analysis.rmt.networks import equivalent_networks as equivalent_networks
+from analysis.rmt.networks import minimal_depth as minimal_depth
+from analysis.rmt.partitions import depth_limit as depth_limit
+from analysis.rmt.partitions import depth_threshold as depth_threshold
 from analysis.rmt.tau import solve_tau as solve_tau
 from analysis.rmt.tau import well_posedness_edge as well_posedness_edge
 from analysis.scores import ScoreError as ScoreError

@@ -47,7 +47,8 @@ def test_relu_moments_in_closed_form(tau):
     assert at.derivative_square == pytest.approx(0.5, rel=ROUNDING)
 
 
-@pytest.mark.parametrize("name", [*NAMES, leaky_relu(0.3), hard_tanh(1.3, 0.7)], ids=lambda item: getattr(item, "name", item))
+@pytest.mark.parametrize("name", [*NAMES, leaky_relu(0.3), hard_tanh(1.3, 0.7)],
+                         ids=lambda item: getattr(item, "name", item))
 def test_moments_agree_with_mpmath(name):
     tau = 0.9
     fast, slow = moments(name, tau), precise_moments(name, mpmath.mpf(tau), 18)
