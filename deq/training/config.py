@@ -40,6 +40,9 @@ class RunOptions:
         keep: checkpoints that are kept.
         precision: of Lightning Fabric; "32-true" or "64-true".
         events: write event files for TensorBoard.
+        validate_every: steps between validations for early stopping (DKEF; 1 in the released code).
+        final_steps: of the second stage (DKEF).
+        temperatures: of the annealed log-normaliser in the evaluation (DKEF), 0 for no log-likelihood.
     """
 
     table: int = 0
@@ -52,6 +55,9 @@ class RunOptions:
     keep: int = 2
     precision: str = "32-true"
     events: bool = True
+    validate_every: int = 1
+    final_steps: int = 1000
+    temperatures: int = 200
 
 
 @dataclass(frozen=True)
