@@ -59,7 +59,7 @@ def finite_array(values: ArrayLike, name: str, dimensions: int) -> NDArray[np.fl
 def matrix(values: ArrayLike, name: str = "matrix") -> arb_mat:
     """A float matrix as exact balls of radius zero."""
     array = finite_array(values, name, 2)
-    return arb_mat(*array.shape, array.ravel().tolist())
+    return arb_mat(array.shape[0], array.shape[1], array.ravel().tolist())
 
 
 def column(values: ArrayLike, name: str = "vector") -> arb_mat:

@@ -101,6 +101,10 @@ def is_finite(value: arb | arb_mat) -> bool:
 
 
 def _compare(left: Real, right: Real, *, strict: bool) -> Certainty:
+    if isinstance(left, iv.mpf) and _plain(right):
+        right = iv.mpf(right)
+    if isinstance(right, iv.mpf) and _plain(left):
+        left = iv.mpf(left)
     if isinstance(left, iv.mpf) and isinstance(right, iv.mpf):
         return _compare_intervals(left, right, strict)
     a, b = as_arb(left), as_arb(right)
@@ -109,6 +113,11 @@ def _compare(left: Real, right: Real, *, strict: bool) -> Certainty:
     if (a < b) if strict else (a <= b):
         return Certainty.CERTAINLY
     return Certainty.CERTAINLY_NOT if ((a >= b) if strict else (a > b)) else Certainty.UNKNOWN
+
+
+def _plain(value: Real) -> bool:
+    """Numbers that mpmath's intervals take in by themselves, so that flint has no part in the comparison."""
+    return isinstance(value, int | float | str | mp.mpf) and not isinstance(value, bool) and value == value
 
 
 def _compare_intervals(left: Any, right: Any, strict: bool) -> Certainty:

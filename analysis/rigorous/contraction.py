@@ -31,6 +31,8 @@ from analysis.rigorous.equilibrium import state_jet, state_slopes, value
 from analysis.rigorous.jets import Jet
 from analysis.rigorous.maps import JetMap
 
+MARGIN = "1.000001"  # a factor is claimed this much too large, so that a cruder arithmetic can confirm it
+FLOOR = "1e-12"      # and this much, for a factor of zero
 _BASES = {"inf": norm_inf, "one": norm_one, "two": norm_two}
 
 
@@ -51,11 +53,14 @@ class Norm:
     back: arb_mat | None = None
 
     def of_jet(self, jet: Jet) -> arb:
-        """An upper bound of the operator norm of the jet's first derivative, which the jet may know better."""
-        if self.transform is not None:
-            return _BASES[self.base](self.transform * jet.first * self.back)
-        bound = _BASES[self.base](jet.first)
-        return bound if jet.norm is None or self.base != "two" else bound.min(jet.norm).upper()
+        """An upper bound of the operator norm of the jet's first derivative, with `MARGIN` and `FLOOR`."""
+        moved = jet.first
+        if self.transform is not None and self.back is not None:
+            moved = self.transform * moved * self.back
+        bound = _BASES[self.base](moved)
+        if jet.norm is not None and self.base == "two" and self.transform is None:
+            bound = bound.min(jet.norm)
+        return (bound * arb(MARGIN) + arb(FLOOR)).upper()
 
     def of_vector(self, values: arb_mat) -> arb:
         """An upper bound of the norm of a column."""

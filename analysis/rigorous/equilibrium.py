@@ -27,7 +27,7 @@ from analysis.rigorous.balls import (
     solve,
     widened,
 )
-from analysis.rigorous.certainty import Certainty, all_inside, is_finite
+from analysis.rigorous.certainty import Certainty, all_inside, is_finite, less
 from analysis.rigorous.jets import Jet, Pairs, hessian_pairs, input_jet, variable
 from analysis.rigorous.maps import JetMap
 
@@ -64,7 +64,7 @@ class Equilibrium:
 
 
 @dataclass(frozen=True)
-class Derivatives:
+class EnclosedDerivatives:
     """Enclosures of derivatives of the equilibrium, or of a phantom one.
 
     Attributes:
@@ -138,7 +138,7 @@ def enclose_equilibrium(f: JetMap, x: ArrayLike | arb_mat, size: int, start: Arr
     return _krawczyk(f, point, centre, preconditioner)
 
 
-def implicit_derivatives(equilibrium: Equilibrium, pairs: Pairs | None = None) -> Derivatives:
+def enclose_derivatives(equilibrium: Equilibrium, pairs: Pairs | None = None) -> EnclosedDerivatives:
     """Proposition 1 of [SM] in ball arithmetic: D z = S B and D^2 z = S H(D z), for the given pairs (all if None).
 
     Raises:
@@ -149,7 +149,29 @@ def implicit_derivatives(equilibrium: Equilibrium, pairs: Pairs | None = None) -
     regular = identity(equilibrium.size) - jacobian
     first = solve(regular, inputs, "I - J over the enclosure")
     bent = second_form(equilibrium, first, chosen)
-    return Derivatives(first, solve(regular, bent, "I - J over the enclosure"), chosen)
+    return EnclosedDerivatives(first, solve(regular, bent, "I - J over the enclosure"), chosen)
+
+
+def isolation_radius(equilibrium: Equilibrium) -> float:
+    """The half-width of a large box about the equilibrium that holds no other, or 0: a power of two, by bisection.
+
+    |I - M (I - J)|_inf < 1 over the box makes every slope matrix I - J regular there, so that z - f(z) is one to one.
+    The bound is held below 0.99, for a cruder arithmetic to confirm.
+    """
+    size, unit = equilibrium.size, identity(equilibrium.size)
+
+    def alone(exponent: int) -> bool:
+        box = widened(equilibrium.z, arb_mat(size, 1, [arb(2) ** exponent] * size))
+        slopes = state_slopes(equilibrium.f, box, equilibrium.x, size)
+        return less(norm_inf(unit - equilibrium.approximate_inverse * (unit - slopes)), "0.99").certain
+
+    low, high = -60, 20
+    if not alone(low):
+        return 0.0
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if alone(middle) else (low, middle)
+    return 2.0 ** low
 
 
 def second_form(equilibrium: Equilibrium, first: arb_mat, pairs: Pairs,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flint import arb, arb_mat
 
 from analysis.rigorous.balls import NotCertified, frobenius
-from analysis.rigorous.equilibrium import Derivatives, Equilibrium, implicit_derivatives, jacobians, second_form
+from analysis.rigorous.equilibrium import EnclosedDerivatives, Equilibrium, enclose_derivatives, jacobians, second_form
 from analysis.rigorous.jets import Jet, Pairs, input_jet, laplacian_pairs
 from analysis.rigorous.maps import JetMap
 
@@ -45,7 +45,8 @@ class PhantomError:
     trace: arb
 
 
-def phantom_derivatives(equilibrium: Equilibrium, steps: int, pairs: Pairs, damping: float = 1.0) -> list[Derivatives]:
+def enclose_phantom_derivatives(equilibrium: Equilibrium, steps: int, pairs: Pairs,
+                                damping: float = 1.0) -> list[EnclosedDerivatives]:
     """D z^(k) and D^2 z^(k) for k = 0, ..., steps.
 
     D1_k = D1 + damping (J D1 + B - D1) and D2_k likewise with J D2 + H(D1), from zero (the erratum A_0 = 0 included).
@@ -59,7 +60,7 @@ def phantom_derivatives(equilibrium: Equilibrium, steps: int, pairs: Pairs, damp
     jacobian, inputs = jacobians(equilibrium.f, equilibrium.z, equilibrium.x, n)
     factor = arb(damping)
     first, second = arb_mat(n, d, [0] * (n * d)), arb_mat(n, len(pairs), [0] * (n * len(pairs)))
-    results = [Derivatives(first, second, pairs)]
+    results = [EnclosedDerivatives(first, second, pairs)]
     for _ in range(steps):
         moved_second = second_form(equilibrium, first, pairs, second)
         moved_first = jacobian * first + inputs
@@ -67,11 +68,11 @@ def phantom_derivatives(equilibrium: Equilibrium, steps: int, pairs: Pairs, damp
             first, second = moved_first, moved_second
         else:
             first, second = first + (moved_first - first) * factor, second + (moved_second - second) * factor
-        results.append(Derivatives(first, second, pairs))
+        results.append(EnclosedDerivatives(first, second, pairs))
     return results
 
 
-def score_of(equilibrium: Equilibrium, derivatives: Derivatives, readout: JetMap) -> Score:
+def score_of(equilibrium: Equilibrium, derivatives: EnclosedDerivatives, readout: JetMap) -> Score:
     """The readout's gradient and second derivatives, given those of z."""
     z = Jet(equilibrium.z, derivatives.first, derivatives.second, derivatives.pairs)
     log_density = readout(z, input_jet(equilibrium.x, derivatives.pairs))
@@ -99,12 +100,12 @@ def phantom_errors(equilibrium: Equilibrium, readout: JetMap, steps: Sequence[in
         NotCertified: an enclosure became infinite.
     """
     chosen = laplacian_pairs(equilibrium.input_size) if pairs is None else pairs
-    exact = implicit_derivatives(equilibrium, chosen)
+    exact = enclose_derivatives(equilibrium, chosen)
     score = score_of(equilibrium, exact, readout)
     length = frobenius(score.value)
     if not length.is_finite():
         raise NotCertified("the enclosure of the score became infinite; raise the working precision")
-    sequence = phantom_derivatives(equilibrium, max(steps, default=0), chosen, damping)
+    sequence = enclose_phantom_derivatives(equilibrium, max(steps, default=0), chosen, damping)
     errors = []
     for count in steps:
         phantom = sequence[count]

@@ -64,7 +64,7 @@ def test_parameters_train_to_a_known_target(generator: torch.Generator):
         optimiser.zero_grad()
         (module(x) - 2 * x).square().mean().backward()
         optimiser.step()
-    assert float(weight) == pytest.approx(0.75, abs=1e-3)
+    assert float(weight.detach()) == pytest.approx(0.75, abs=1e-3)
 
 
 def test_copies_and_prints(generator: torch.Generator):

@@ -82,6 +82,25 @@ def test_products_are_adjoint(rule: str, generator: torch.Generator):
     torch.testing.assert_close((tangent * v).sum(), (u * pulled).sum(), rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_batched_backward_passes_of_plain_autograd(rule: str):
+    """`is_grads_batched` runs on an older vmap than torch.func; twice, and with a parameter gradient behind it."""
+    def hessian_and_gradient(solve) -> tuple[torch.Tensor, torch.Tensor]:
+        x = CASE.x.clone().requires_grad_()
+        weight = CASE.parameters[0].clone().requires_grad_()
+        (score,) = torch.autograd.grad(density(solve(x, weight)), x, create_graph=True)
+        seeds = torch.eye(3, dtype=x.dtype)[:, None].expand(3, 3, 3)
+        (rows,) = torch.autograd.grad(score, x, seeds, is_grads_batched=True, create_graph=True)
+        return rows.detach(), torch.autograd.grad(rows.square().sum(), weight)[0]
+
+    found = hessian_and_gradient(lambda x, w: deq.equilibrium(
+        lambda z: CASE.f(z, x, w, *CASE.parameters[1:]), CASE.start(), gradient=RULES[rule], tol=1e-15,
+        on_failure="ignore"))
+    truth = hessian_and_gradient(lambda x, w: CASE.unroll(x, w, *CASE.parameters[1:], steps=75))
+    for a, b in zip(found, truth, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
+
+
 def test_vmap_over_parameters_and_starts():
     """An ensemble of weights at once; the start may be batched too."""
     weights = torch.stack([CASE.parameters[0] * s for s in (0.2, 0.6, 1.0)])

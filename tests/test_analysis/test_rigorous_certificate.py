@@ -1,0 +1,267 @@
+"""Certificates: confirmed by the second routine, rejected after any tampering, refused with a reason."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from analysis.rigorous import (
+    CertificateRejected,
+    CheckpointError,
+    LayerWeights,
+    NotCertified,
+    certify_layer,
+    load_input,
+    load_weights,
+    recheck,
+    summary,
+)
+from analysis.rigorous.certificate import digest, encode
+from analysis.rigorous.fields import decode
+from analysis.rigorous.reference import layer_reference
+
+
+def make_weights(seed=0, size=4, inputs=2, gain=0.8, activation="softplus"):
+    rng = np.random.default_rng(seed)
+    weight = rng.normal(size=(size, size))
+    weight *= gain / np.linalg.norm(weight, 2)
+    return LayerWeights(weight, rng.normal(size=(size, inputs)), rng.normal(size=size), activation,
+                        rng.normal(size=size), 0.125, 2.0), rng.normal(size=inputs)
+
+
+@pytest.fixture(scope="module", params=[0.8, 2.6], ids=["contracts everywhere", "contracts in a ball"])
+def certificate(request):
+    weights, x = make_weights(0, gain=request.param)
+    return certify_layer(weights, x, (1, 3))
+
+
+def altered(certificate, change):
+    copied = copy.deepcopy(certificate)
+    change(copied)
+    copied["digest"] = digest(copied)
+    return copied
+
+
+def leaves(node, path=()):
+    """Paths of all claimed intervals."""
+    if isinstance(node, dict) and set(node) == {"low", "high"}:
+        yield path
+    elif isinstance(node, dict | list):
+        for key, item in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from leaves(item, (*path, key))
+
+
+def reach(node, path):
+    for key in path:
+        node = node[key]
+    return node
+
+
+def test_it_is_confirmed_after_a_round_trip_through_json(certificate):
+    confirmed = recheck(json.loads(json.dumps(certificate)))
+    assert len(confirmed) == 5
+    assert "contraction" in confirmed[-1]
+    assert "phantom gradient with K steps" in summary(certificate)
+    radius = certificate["claims"]["contraction"]["radius"]
+    assert confirmed[-1].startswith("contraction everywhere") is (radius is None)
+
+
+@settings(max_examples=15)
+@given(seed=st.integers(0, 10**6), size=st.integers(1, 5), inputs=st.integers(1, 3), gain=st.floats(0.0, 0.95),
+       activation=st.sampled_from(["softplus", "tanh", "sigmoid", "erf", "swish", "sin"]))
+def test_certificates_are_confirmed_and_hold_the_fifty_digit_value(seed, size, inputs, gain, activation):
+    weights, x = make_weights(seed, size, inputs, gain, activation)
+    certificate = certify_layer(weights, x, (2,))
+    recheck(certificate, weights)
+    truth = layer_reference(weights.weight, weights.inputs, weights.bias, activation, x)
+    for claim, value in zip(certificate["claims"]["equilibrium"], truth.z, strict=True):
+        assert float(claim["low"]) - 1e-15 <= float(value) <= float(claim["high"]) + 1e-15
+
+
+def test_each_claimed_interval_matters(certificate):
+    paths = list(leaves(certificate["claims"]))
+    assert len(paths) >= 4 + 8 + 4 + 2 + 2 + 2 * 5
+
+    def shift(copied, path):
+        ends = reach(copied["claims"], path)
+        width = 1e-18 * (1 + abs(float(ends["low"])))
+        for end in ("low", "high"):
+            mantissa, exponent = ends[end].split("e")
+            ends[end] = f"{int(mantissa) + int(width / 10.0 ** int(exponent)) + 1000}e{exponent}"
+
+    def flatten(copied, path):
+        ends = reach(copied["claims"], path)
+        ends["low"] = ends["high"]
+
+    def swap(copied, path):
+        ends = reach(copied["claims"], path)
+        ends["low"], ends["high"] = ends["high"], ends["low"]
+
+    for path in paths:
+        for change in (shift, flatten, swap):
+            with pytest.raises(CertificateRejected):
+                recheck(altered(certificate, lambda copied, change=change, path=path: change(copied, path)))
+
+
+def set_at(*path_and_value):
+    *path, last, value = path_and_value
+    return lambda copied: reach(copied, path).__setitem__(last, value)
+
+
+def nudge(name, amount):
+    def change(copied):
+        holder = copied if name == "input" else copied["model"]
+        values = decode(holder[name], name, 2 if name in "WU" else 1)
+        values.flat[0] += amount
+        holder[name] = encode(values)
+    return change
+
+
+TAMPERING = {
+    "format": set_at("format", "other"),
+    "version": set_at("version", 2),
+    "activation": set_at("model", "activation", "tanh"),
+    "unknown activation": set_at("model", "activation", "mish"),
+    "c": set_at("model", "c", (0.126).hex()),
+    "s": set_at("model", "s", (2.0001).hex()),
+    "s negative": set_at("model", "s", (-2.0).hex()),
+    "c not finite": set_at("model", "c", "inf"),
+    "factor": set_at("claims", "contraction", "factor", "0.01"),
+    "factor above one": set_at("claims", "contraction", "factor", "1.5"),
+    "factor as a bomb": set_at("claims", "contraction", "factor", "1e-999999999"),
+    "local factor": set_at("claims", "contraction", "factor_at_equilibrium", "1e-9"),
+    "norm": set_at("claims", "contraction", "norm", "three"),
+    "base": set_at("claims", "contraction", "base", "one-ish"),
+    "centre": set_at("claims", "contraction", "centre", encode(np.ones(3))),
+    "box": set_at("claims", "box_radius", "nonsense"),
+    "box negative": set_at("claims", "box_radius", (-1.0).hex()),
+    "steps": set_at("claims", "phantom", 0, "steps", 2),
+    "steps doubled": set_at("claims", "phantom", 0, "steps", 3),
+    "steps as a bomb": set_at("claims", "phantom", 0, "steps", 10**9),
+    "missing": lambda copied: copied["claims"].pop("trace"),
+    "too few": lambda copied: copied["claims"]["first"].pop(),
+    "not a list": set_at("claims", "equilibrium", 7),
+    "weights": nudge("W", 1e-12), "inputs": nudge("U", 1e-12), "bias": nudge("b", 1e-12),
+    "readout": nudge("a", 1e-12), "input": nudge("input", 1e-12),
+    "NaN weights": nudge("W", np.nan),
+    "shape": lambda copied: copied["model"]["W"].__setitem__("shape", [2, 8]),
+    "damaged bytes": lambda copied: copied["model"]["W"].__setitem__("float64", "AAAA"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(TAMPERING))
+def test_tampering_is_rejected(certificate, name):
+    with pytest.raises(CertificateRejected):
+        recheck(altered(certificate, TAMPERING[name]))
+
+
+def test_larger_balls_are_rejected():
+    weights, x = make_weights(0, gain=2.6)
+    local = certify_layer(weights, x, (1,))
+    assert local["claims"]["contraction"]["radius"] is not None
+    recheck(local)
+    for change in (set_at("claims", "contraction", "radius", (2.0 ** 12).hex()),
+                   set_at("claims", "contraction", "radius", None),
+                   set_at("claims", "contraction", "radius", (0.0).hex()),
+                   set_at("claims", "contraction", "radius", (2.0 ** -60).hex()),
+                   set_at("claims", "box_radius", (2.0 ** 12).hex()),
+                   set_at("claims", "contraction", "centre", encode(np.full(4, 9.0))),
+                   set_at("claims", "contraction", "transform", encode(np.zeros((4, 4))))):
+        with pytest.raises(CertificateRejected):
+            recheck(altered(local, change))
+
+
+def test_damage_without_a_new_digest_is_seen(certificate):
+    copied = copy.deepcopy(certificate)
+    copied["model"]["sha256"] = "0"
+    with pytest.raises(CertificateRejected, match="digest"):
+        recheck(copied)
+
+
+def test_another_models_weights_are_rejected():
+    weights, x = make_weights()
+    certificate = certify_layer(weights, x, (1,))
+    with pytest.raises(CertificateRejected, match="another model: W"):
+        recheck(certificate, make_weights(1)[0])
+    other = LayerWeights(weights.weight, weights.inputs, weights.bias, "tanh", weights.linear, 0.125, 2.0)
+    with pytest.raises(CertificateRejected, match="activation"):
+        recheck(certificate, other)
+
+
+@pytest.mark.parametrize("activation", ["relu", "elu", "leaky_relu"])
+def test_kinked_activations_away_from_the_kink(activation):
+    weights, x = make_weights(5, activation=activation)
+    recheck(certify_layer(weights, x, (1, 2)))
+
+
+def test_refusals_say_why():
+    weights, x = make_weights()
+    with pytest.raises(ValueError, match="takes 2"):
+        certify_layer(weights, [1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="positive whole"):
+        certify_layer(weights, x, (0,))
+    one = np.ones(1)
+    with pytest.raises(NotCertified, match="singular"):
+        certify_layer(LayerWeights(np.eye(1), np.eye(1), one, "identity", one), one)
+    with pytest.raises(NotCertified, match="relu does not exist at 0"):
+        certify_layer(LayerWeights(np.eye(1) / 2, np.eye(1), 0 * one, "relu", one), 0 * one)
+    with pytest.raises(NotCertified, match="no equilibrium found"):  # z = z + softplus-like growth: no solution
+        certify_layer(LayerWeights(4 * np.eye(1), np.eye(1), one, "softplus", one), one)
+    stretched = certify_layer(LayerWeights(-9 * np.eye(1), np.eye(1), one, "softplus", one), one, (1,))
+    assert stretched["claims"]["contraction"] is None
+    assert "none of the norms" in stretched["claims"]["contraction_refused"]
+    assert len(recheck(stretched)) == 4
+    assert "not proved: contraction" in summary(stretched)
+
+
+def test_checkpoints_and_inputs(tmp_path):
+    weights, x = make_weights()
+    path = tmp_path / "model.safetensors"
+    tensors = {"cell.w": torch.tensor(weights.weight, dtype=torch.bfloat16), "U": torch.tensor(weights.inputs).float(),
+               "b": torch.tensor(weights.bias), "s": torch.tensor(2.0)}
+    save_file(tensors, path, {"activation": "softplus"})
+    loaded = load_weights(path, names={"W": "cell.w"})
+    assert np.array_equal(loaded.weight, tensors["cell.w"].double().numpy())
+    assert (loaded.quadratic, loaded.base_width, len(loaded.sha256)) == (0.0, 2.0, 64)
+    assert np.array_equal(loaded.linear, np.ones(4))
+    for call, message in (
+            (lambda: load_weights(path), r"no tensor named W; it holds U, b, cell.w, s"),
+            (lambda: load_weights(path, names={"W": "v"}), "no tensor 'v'"),
+            (lambda: load_weights(tmp_path / "none"), "there is no file"),
+            (lambda: load_weights(path, names={"W": "U"}), "shapes do not fit")):
+        with pytest.raises(CheckpointError, match=message):
+            call()
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(CheckpointError, match="not a readable safetensors"):
+        load_weights(damaged)
+    save_file({"W": torch.eye(2), "U": torch.eye(2), "b": torch.tensor([0.0, torch.nan])}, damaged)
+    with pytest.raises(CheckpointError, match="does not name its activation"):
+        load_weights(damaged)
+    with pytest.raises(CheckpointError, match=r"b is not finite: entry \(1,\) is nan"):
+        load_weights(damaged, activation="tanh")
+
+    np.save(tmp_path / "x.npy", np.stack([x, x + 1]))
+    np.savetxt(tmp_path / "x.csv", x[None], delimiter=",")
+    save_file({"x": torch.tensor(x)}, tmp_path / "x.safetensors")
+    assert np.array_equal(load_input(tmp_path / "x.npy", 2, 1), x + 1)
+    np.testing.assert_allclose(load_input(tmp_path / "x.csv", 2), x, rtol=1e-15)
+    assert np.array_equal(load_input(tmp_path / "x.safetensors", 2), x)
+    (tmp_path / "bad.csv").write_text("1,two\n")
+    (tmp_path / "ragged.csv").write_text("1,2\n3\n")
+    np.save(tmp_path / "pickled.npy", np.array([{}], dtype=object))
+    np.save(tmp_path / "nan.npy", np.array([np.nan, 0]))
+    (tmp_path / "x.bin").write_text("")
+    for name, row, message in (
+            ("x.npy", None, "2 rows; choose one"), ("x.npy", 2, "no row 2"), ("bad.csv", None, "two"),
+            ("ragged.csv", None, "different lengths"), ("pickled.npy", None, "cannot be read"),
+            ("nan.npy", None, "not finite"), ("x.bin", None, "not '.bin'"), ("none", None, "no input")):
+        with pytest.raises(CheckpointError, match=message):
+            load_input(tmp_path / name, 2, row)
+    with pytest.raises(CheckpointError, match="3 numbers a row"):
+        load_input(tmp_path / "x.csv", 3)
