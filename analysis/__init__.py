@@ -1,5 +1,7 @@
 """The mathematics of the papers: derivatives and their errors, kernels, random-matrix equivalents."""
 
+from analysis.activations import Activation as Activation
+from analysis.activations import as_activation as as_activation
 from analysis.bounds import PhantomErrorBound as PhantomErrorBound
 from analysis.bounds import phantom_error_bound as phantom_error_bound
 from analysis.convolution_norms import convolution_norms as convolution_norms
@@ -10,8 +12,23 @@ from analysis.derivatives import preconditioned_derivatives as preconditioned_de
 from analysis.equilibrium_point import NotAFixedPointError as NotAFixedPointError
 from analysis.equilibrium_point import SingularEquilibriumError as SingularEquilibriumError
 from analysis.equilibrium_point import newton_equilibrium as newton_equilibrium
+from analysis.equivalents import CovarianceTerm as CovarianceTerm
+from analysis.equivalents import equivalent_kernel as equivalent_kernel
+from analysis.errors import EquationsError as EquationsError
+from analysis.errors import GrowsTooFast as GrowsTooFast
+from analysis.errors import NoEquivalentNetwork as NoEquivalentNetwork
+from analysis.errors import NoSolution as NoSolution
+from analysis.errors import NotResolved as NotResolved
+from analysis.errors import NotWellPosed as NotWellPosed
+from analysis.errors import SeveralSolutions as SeveralSolutions
+from analysis.gaussian import expect as expect
 from analysis.jacobian_norms import operator_norm as operator_norm
 from analysis.jacobian_norms import spectral_radius as spectral_radius
+from analysis.kernels import DeqKernels as DeqKernels
+from analysis.kernels import NtkConvention as NtkConvention
+from analysis.kernels import deq_kernels as deq_kernels
+from analysis.kernels import dual as dual
+from analysis.kernels import explicit_kernels as explicit_kernels
 from analysis.loss_error import LossErrorBound as LossErrorBound
 from analysis.loss_error import fisher_divergence_error as fisher_divergence_error
 from analysis.loss_error import least_phantom_steps as least_phantom_steps
@@ -20,5 +37,18 @@ from analysis.loss_error import steps_for_rate as steps_for_rate
 from analysis.loss_gradient_error import GradientErrorBound as GradientErrorBound
 from analysis.loss_gradient_error import LayerModel as LayerModel
 from analysis.loss_gradient_error import gradient_error_bounds as gradient_error_bounds
+from analysis.mixtures import ClassStatistics as ClassStatistics
+from analysis.mixtures import GaussianMixture as GaussianMixture
+from analysis.mixtures import MixtureSample as MixtureSample
+from analysis.refined_equivalents import refined_equivalent as refined_equivalent
+from analysis.rmt.equations import FourEquations as FourEquations
+from analysis.rmt.equations import solve_equations as solve_equations
+from analysis.rmt.networks import EquivalentNetwork as EquivalentNetwork
+from analysis.rmt.networks import equivalent_networks as equivalent_networks
+from analysis.rmt.networks import minimal_depth as minimal_depth
+from analysis.rmt.partitions import depth_limit as depth_limit
+from analysis.rmt.partitions import depth_threshold as depth_threshold
+from analysis.rmt.tau import solve_tau as solve_tau
+from analysis.rmt.tau import well_posedness_edge as well_posedness_edge
 from analysis.scores import ScoreError as ScoreError
 from analysis.scores import score_error as score_error

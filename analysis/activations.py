@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ class Activation:
             through Stein's identity.
         kinks: points where phi is not smooth, in increasing order; quadrature splits there.
         odd: phi(-x) = -phi(x), exactly.
+        form: closed form of its Gaussian expectations: (name, parameters...) as in `analysis.kernels.closed_forms`.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Activation:
     derivative: Callable[[Array], Array] | None = None
     kinks: tuple[float, ...] = ()
     odd: bool = False
+    form: tuple[Any, ...] = ()
 
     def __call__(self, x: Array) -> Array:
         """phi(x), elementwise."""
@@ -39,26 +42,44 @@ class Activation:
 def leaky_relu(slope: float = 0.01) -> Activation:
     """max(x, slope x)."""
     return Activation(f"leaky_relu({slope:g})", lambda x: np.where(x > 0, x, slope * x),
-                      lambda x: np.where(x > 0, 1.0, slope), kinks=(0.0,))
+                      lambda x: np.where(x > 0, 1.0, slope), kinks=(0.0,), form=("two_slopes", 1.0, slope))
 
 
 def hard_tanh(scale: float = 1.0, clip: float = 1.0) -> Activation:
     """Scale * clip(x, -clip, clip)."""
-    return Activation(f"hard_tanh({scale:g}, {clip:g})", lambda x: scale * np.clip(x, -clip, clip),
-                      lambda x: scale * (np.abs(x) < clip), kinks=(-clip, clip), odd=True)
+    return Activation(f"hard_tanh({scale:g}, {clip:g})",
+                      lambda x: np.asarray(scale * np.clip(x, -clip, clip), dtype=np.float64),
+                      lambda x: np.where(np.abs(x) < clip, float(scale), 0.0), kinks=(-clip, clip), odd=True,
+                      form=("hard_tanh", scale, clip))
+
+
+def two_slopes(positive: float, negative: float) -> Activation:
+    """`positive x` for x > 0 and `negative x` else: the leaky ReLU of the equivalent networks."""
+    return Activation(f"two_slopes({positive:g}, {negative:g})", lambda x: np.where(x > 0, positive * x, negative * x),
+                      lambda x: np.where(x > 0, float(positive), float(negative)), kinks=(0.0,),
+                      form=("two_slopes", positive, negative))
+
+
+def polynomial(*coefficients: float) -> Activation:
+    """Sum of coefficients[k] x^k."""
+    value = np.polynomial.Polynomial(coefficients)
+    slope = value.deriv()
+    return Activation(f"polynomial{coefficients}", lambda x: value(x), lambda x: slope(x),
+                      odd=not any(coefficients[::2]), form=("polynomial", tuple(coefficients)))
 
 
 _SQRT_PI = np.sqrt(np.pi)
 ACTIVATIONS: dict[str, Activation] = {
     item.name: item
     for item in (
-        Activation("relu", lambda x: np.maximum(x, 0.0), lambda x: (x > 0).astype(float), kinks=(0.0,)),
-        Activation("identity", lambda x: x, np.ones_like, odd=True),
-        Activation("step", lambda x: (x > 0).astype(float), np.zeros_like, kinks=(0.0,)),
+        Activation("relu", lambda x: np.maximum(x, 0.0), lambda x: (x > 0).astype(float), kinks=(0.0,),
+                   form=("relu",)),
+        Activation("identity", lambda x: x, np.ones_like, odd=True, form=("polynomial", (0.0, 1.0))),
+        Activation("step", lambda x: (x > 0).astype(float), np.zeros_like, kinks=(0.0,), form=("step",)),
         Activation("tanh", np.tanh, lambda x: 1 / np.cosh(np.clip(x, -350, 350)) ** 2, odd=True),
-        Activation("erf", special.erf, lambda x: 2 / _SQRT_PI * np.exp(-x * x), odd=True),
-        Activation("sin", np.sin, np.cos, odd=True),
-        Activation("cos", np.cos, lambda x: -np.sin(x)),
+        Activation("erf", special.erf, lambda x: 2 / _SQRT_PI * np.exp(-x * x), odd=True, form=("erf",)),
+        Activation("sin", np.sin, np.cos, odd=True, form=("sin",)),
+        Activation("cos", np.cos, lambda x: -np.sin(x), form=("cos",)),
         Activation("softplus", lambda x: np.logaddexp(0.0, x), special.expit),
         Activation("sigmoid", special.expit, lambda x: special.expit(x) * special.expit(-x)),
         Activation("swish", lambda x: x * special.expit(x),

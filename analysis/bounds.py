@@ -14,7 +14,7 @@ Three levels of bounds follow, each weaker and simpler than the one before:
 - powers: products of the norms |R^j|_2, |Dz|, |D^2 z|, |T|, |f_zz|;
 - law: |R^j|_2 <= kappa q^j, giving kappa q^K |Dz| and
   kappa q^K |D^2 z| + 2 kappa^2 K q^(K-1) |T| |Dz| + kappa^3 |f_zz| |Dz|^2 q^(K-1) (1-q^K)/(1-q):
-  a factor K slower than the first order. kappa = 1 and q = |R|_2 where that is below 1; else a weighted norm.
+  a factor K slower than the first order. kappa = 1 and q = |R|_2 where that is below 1; else from a power of R.
 
 Norms: R by its operator 2-norm, Dz and D^2 z by their Frobenius norms, T and f_zz by the 2-norm of the unfolding that
 takes one z-leg to the other two legs (so |T[E., .]|_F <= |T| |E|_F), and |Dz|^2 reads |Dz|_F |Dz|_2. A bound of the
@@ -26,7 +26,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.func import jacrev, jvp
@@ -152,47 +151,31 @@ def bounds_at(point: EquilibriumPoint, steps: int, damping: float = 1.0) -> list
 
 
 def rate_and_constant(matrix: Tensor, steps: int) -> tuple[float, float]:
-    """Find q and kappa with |matrix^j|_2 <= kappa q^j for every j.
+    """Find q and kappa with |matrix^j|_2 <= kappa q^j for every j >= 0.
 
-    The 2-norm (kappa = 1) where it is below 1. Else, where the spectral radius is below 1, the norm
-    |v|_P = |P^(1/2) v| of the discrete Lyapunov equation (J/g)^T P (J/g) = P - I, for the g between the spectral radius
-    and 1 with the least kappa q^steps. Else the 2-norm again, with q >= 1: valid, not decaying.
+    q is the 2-norm (kappa = 1) where that is below 1. Else, where the spectral radius is below 1, some power p
+    contracts: q = |R^p|_2^(1/p) and kappa = max over r < p of |R^r|_2 / q^r (write j = a p + r), with the p of least
+    kappa q^steps. Else the 2-norm again, with q >= 1: valid, not decaying.
     """
     plain = float(torch.linalg.matrix_norm(matrix, 2))
-    radius = float(torch.linalg.eigvals(matrix).abs().max())
-    if plain < 1 or radius >= 1:
+    if plain < 1 or float(torch.linalg.eigvals(matrix).abs().max()) >= 1:
         return plain, 1.0
     best: tuple[float, float] | None = None
-    array = matrix.numpy()
-    for share in (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9):
-        level = radius + share * (1 - radius)
-        weight = _gramian(array / level)
-        if not np.isfinite(weight).all():
-            continue  # overflow at this level; it is only a candidate
-        values, vectors = np.linalg.eigh((weight + weight.T) / 2)
-        if not values[0] > 0:
-            continue  # too ill-conditioned for float64
-        root = (vectors * np.sqrt(values)) @ vectors.T
-        inverse = (vectors / np.sqrt(values)) @ vectors.T
-        # q is measured in the norm that was found, so rounding in the Lyapunov solve cannot make it invalid.
-        q = float(np.linalg.norm(root @ array @ inverse, 2)) * (1 + 1e-10)
-        kappa = float(np.sqrt(values[-1] / values[0])) * (1 + 1e-10)
-        if best is None or kappa * q**steps < best[1] * best[0]**steps:
-            best = (q, kappa)
+    power, norms = matrix, [1.0]
+    for p in range(1, 4097):
+        norms.append(float(torch.linalg.matrix_norm(power, 2)))
+        if norms[p] == 0.0:
+            q = best[0] if best is not None else 0.5  # nilpotent: any rate will do
+            return q, max(size / q**r for r, size in enumerate(norms))
+        q = norms[p] ** (1 / p)
+        if q < 1:
+            kappa = max(size / q**r for r, size in enumerate(norms[:p]))
+            if best is None or kappa * q**steps < best[1] * best[0]**steps:
+                best = (q, kappa)
+        if p >= 64 and best is not None:
+            break
+        power = power @ matrix
     return best if best is not None else (plain, 1.0)
-
-
-def _gramian(matrix: np.ndarray) -> np.ndarray:
-    """sum_k (matrix^T)^k matrix^k, the solution of the discrete Lyapunov equation, by Smith's doubling."""
-    total, power = np.eye(len(matrix)), matrix
-    with np.errstate(over="ignore", invalid="ignore"):
-        for _ in range(40):
-            update = power.T @ total @ power
-            total = total + update
-            if not np.linalg.norm(update) > EPS * np.linalg.norm(total):
-                break
-            power = power @ power
-    return total
 
 
 def mixed_norm(point: EquilibriumPoint, first: Tensor) -> float:

@@ -1,6 +1,8 @@
 """Deep equilibrium layers whose derivatives are right: solvers, gradient rules, objectives and the papers' models."""
 
+from deq import losses, models
 from deq.cells import ConvolutionCell, DenseCell
+from deq.density import EquilibriumDensity
 from deq.equilibrium import equilibrium
 from deq.gradients import Exact, GradientRule, Neumann, Phantom
 from deq.layer import DEQ
@@ -17,6 +19,7 @@ __all__ = [
     "DEQError",
     "DenseCell",
     "DerivativeOrderError",
+    "EquilibriumDensity",
     "Exact",
     "FixedPointSolver",
     "GradientRule",
@@ -30,6 +33,8 @@ __all__ = [
     "SolveStatus",
     "equilibrium",
     "frobenius_normalize",
+    "losses",
+    "models",
     "operator_norm_bound",
     "operator_normalize",
     "solve",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deq.laplacian import AffineStructure
 from deq.normalize import operator_normalize
 
 Activation = Callable[[Tensor], Tensor]
@@ -34,6 +35,10 @@ class DenseCell(nn.Module):
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
         """One application, [batch, n]."""
         return self.activation(self.recurrent(z) + self.injection(x))
+
+    def affine_structure(self, x: Tensor) -> AffineStructure:
+        """Its parts at x, which `EquilibriumDensity` uses for a cheaper exact Laplacian."""
+        return AffineStructure(self.recurrent.weight, self.injection.weight, self.injection(x), self.activation)
 
 
 class ConvolutionCell(nn.Module):

@@ -74,7 +74,7 @@ def equilibrium_and_solution(f: Callable[..., Tensor], z0: Tensor, *, inputs: Se
     start = z0.detach()
     map_of_z: Map = (lambda z: f(z, *inputs)) if inputs else f
     closed, _ = close(map_of_z, start)
-    z, solution = _solve(f, closed, start, inputs, on_failure, solver_options)
+    z, solution = solve_detached(f, closed, start, inputs, on_failure, solver_options)
     apply = build_preconditioner(rule, closed, z)
     for _ in range(rule.steps):
         z = z + apply(map_of_z(z) - z)
@@ -83,8 +83,8 @@ def equilibrium_and_solution(f: Callable[..., Tensor], z0: Tensor, *, inputs: Se
     return z, solution
 
 
-def _solve(f: Map, closed: ClosedMap, z0: Tensor, inputs: Sequence[Tensor], on_failure: OnFailure,
-           options: dict[str, Any]) -> tuple[Tensor, Solution]:
+def solve_detached(f: Map, closed: ClosedMap, z0: Tensor, inputs: Sequence[Tensor], on_failure: OnFailure,
+                   options: dict[str, Any]) -> tuple[Tensor, Solution]:
     """The detached fixed point, and its Solution (on plain tensors whatever transforms are running)."""
     found: list[Solution] = []
     plain = not transforms_active()  # else `run` sees other tensors than those in `inputs`

@@ -49,7 +49,7 @@ class DEQ(nn.Module):
             x: input; the cell's second argument.
             z0: start; else the previous equilibrium (with `reuse`), else the cell's initial state (zeros).
         """
-        start = self._start(x) if z0 is None else z0
+        start = self.start(x) if z0 is None else z0
         z, self.last = equilibrium_and_solution(
             self.cell, start, inputs=(x,), gradient=self.gradient, solver=self.solver, tol=self.tol,
             max_iter=self.max_iter, on_failure=self.on_failure)
@@ -57,7 +57,8 @@ class DEQ(nn.Module):
             self._previous = self.last.z
         return z
 
-    def _start(self, x: Tensor) -> Tensor:
+    def start(self, x: Tensor) -> Tensor:
+        """Where a solve for x starts: the previous equilibrium (with `reuse`), else the cell's initial state."""
         fresh = initial_state(self.cell, x.detach())
         old = self._previous if self.reuse else None
         fits = old is not None and old.shape == fresh.shape and old.dtype == fresh.dtype and old.device == fresh.device

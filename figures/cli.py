@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 import figures.commands
+from deq.data import DataError
 from verification.errors import UserError
 
 EXAMPLES = """\
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = make_parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
-    except UserError as error:
+    except (UserError, DataError) as error:
         print(f"deqproof: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

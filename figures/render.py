@@ -46,6 +46,8 @@ def render(spec: FigureSpec, store: Store) -> FigureView:
     view = FigureView(spec.name, spec.title, spec.caption)
     absent = [name for name in spec.records if not store.has_record(name)]
     if absent:
+        for name in (f"{spec.name}-light.svg", f"{spec.name}-dark.svg", f"{spec.name}.png"):
+            (store.out / "figures" / name).unlink(missing_ok=True)  # of an earlier run
         view.skipped = f"record {absent[0]} is not in this run"
         return view
     folder = store.out / "figures"

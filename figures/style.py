@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -27,11 +28,11 @@ DARK = Theme("dark", "#e6e9ec", "#9aa4ae", "#3a424a",
 
 
 def canvas(theme: Theme, rows: int = 1, columns: int = 1, height: float = 3.4, width: float = 7.2,
-           **kwargs: object) -> tuple[Figure, list[Axes]]:
+           **kwargs: Any) -> tuple[Figure, list[Axes]]:
     """A transparent figure with `rows * columns` styled axes, flat in reading order; sizes in inches."""
     with plt.rc_context({"font.size": 9.5, "axes.titlesize": 10, "svg.fonttype": "none"}):
         drawing, grid = plt.subplots(rows, columns, figsize=(width, height * rows), squeeze=False,
-                                     layout="constrained", **kwargs)  # type: ignore[arg-type]
+                                     layout="constrained", **kwargs)
     drawing.patch.set_alpha(0)
     axes = list(grid.flat)
     for ax in axes:
@@ -53,6 +54,6 @@ def style(ax: Axes, theme: Theme) -> None:
         text.set_color(theme.ink)
 
 
-def legend(ax: Axes, theme: Theme, **kwargs: object) -> None:
+def legend(ax: Axes, theme: Theme, **kwargs: Any) -> None:
     """A frameless legend in the theme's ink."""
-    ax.legend(frameon=False, labelcolor=theme.ink, fontsize=8.5, **kwargs)  # type: ignore[call-overload]
+    ax.legend(frameon=False, labelcolor=theme.ink, fontsize=8.5, **kwargs)

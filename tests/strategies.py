@@ -15,7 +15,7 @@ SMOOTH: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     # elu and swish have slopes up to 1 and 1.0999; the draw divides by the latter.
     "elu": functional.elu,
-    "swish": lambda x: functional.silu(x) / 1.1,
+    "swish": lambda x: x * torch.sigmoid(x) / 1.1,
 }
 
 

@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
+from deq.data import DATASETS, missing
+from deq.data.locate import ENVIRONMENT_VARIABLE
 from verification.context import Context, Scale
-
-#: Files that make up a data set, below the data folder.
-DATA_FILES: dict[str, tuple[str, ...]] = {
-    "parkinson": ("uci/parkinsons_updrs.data",),
-    "wine-red": ("uci/winequality-red.csv",),
-    "wine-white": ("uci/winequality-white.csv",),
-    "mnist": tuple(f"mnist/{part}-ubyte.gz" for part in ("train-images-idx3", "train-labels-idx1",
-                                                         "t10k-images-idx3", "t10k-labels-idx1")),
-    "fashion-mnist": tuple(f"fashion-mnist/{part}-ubyte.gz" for part in ("train-images-idx3", "train-labels-idx1",
-                                                                         "t10k-images-idx3", "t10k-labels-idx1")),
-    "cifar10": ("cifar10/cifar10-jpeg.zip",),
-}
 
 
 @dataclass(frozen=True)
@@ -46,20 +35,6 @@ class NotAtHand(Exception):
         self.missing = Missing(need, what, remedy)
 
 
-def data_file(context: Context, name: str, index: int = 0) -> Path:
-    """Path of the data set's file, for checks that read it.
-
-    Raises:
-        NotAtHand: the data folder or the file is not there.
-        KeyError: no such data set.
-    """
-    relative = DATA_FILES[name][index]
-    if context.data is None or not (context.data / relative).is_file():
-        missing = _missing_data(f"data:{name}", name, context)
-        raise NotAtHand("data:" + name, missing.what if missing else relative, missing.remedy if missing else "")
-    return context.data / relative
-
-
 def missing_needs(needs: Iterable[str], context: Context) -> tuple[Missing, ...]:
     """Return what of `needs` is not at hand in this run.
 
@@ -71,7 +46,7 @@ def missing_needs(needs: Iterable[str], context: Context) -> tuple[Missing, ...]
 
 def _look_up(need: str, context: Context) -> Missing | None:
     kind, _, name = need.partition(":")
-    if kind == "data" and name in DATA_FILES:
+    if kind == "data" and name in DATASETS:
         return _missing_data(need, name, context)
     if need == "cuda":
         return None if torch.cuda.is_available() else Missing(need, "no CUDA device", "run on a machine with one")
@@ -80,16 +55,15 @@ def _look_up(need: str, context: Context) -> Missing | None:
         if order.index(context.scale) >= order.index(Scale(name)):
             return None
         return Missing(need, f"this run is at scale {context.scale}", f"deqproof verify --scale {name}")
-    known = [f"data:{name}" for name in DATA_FILES] + ["cuda"] + [f"scale:{scale}" for scale in Scale]
+    known = [f"data:{name}" for name in DATASETS] + ["cuda"] + [f"scale:{scale}" for scale in Scale]
     raise ValueError(f"unknown need {need!r}; known are {', '.join(known)}")
 
 
 def _missing_data(need: str, name: str, context: Context) -> Missing | None:
-    if context.data is None:
-        return Missing(need, "no data folder is set",
-                       f"point --data or DEQPROOF_DATA at a folder with {DATA_FILES[name][0]}")
-    lacking = [path for path in DATA_FILES[name] if not (context.data / path).is_file()]
-    if not lacking:
+    dataset = DATASETS[name]
+    lacking = missing(dataset.files, context.data)
+    if not lacking or (dataset.alternatives and len(lacking) < len(dataset.files)):
         return None
-    return Missing(need, f"{lacking[0]} is not in the data folder", "put it there, or point --data or DEQPROOF_DATA at "
-                   "a folder that has it")
+    fetch = f"run `deqproof data fetch {name}`, or " if all(file.urls for file in lacking) else ""
+    return Missing(need, f"{lacking[0].name} is not at hand ({dataset.title})",
+                   f"{fetch}point --data or {ENVIRONMENT_VARIABLE} at a folder that holds it")

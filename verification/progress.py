@@ -6,21 +6,23 @@ import sys
 import threading
 from collections import Counter
 from types import TracebackType
+from typing import TextIO
 
 from tqdm import tqdm
 
 from verification.result import ClaimResult
 from verification.terminal import clip, mark
+from verification.verdict import Verdict
 
 
 class Progress:
     """Shows the claim at work, the elapsed time and the verdicts so far; a context manager."""
 
-    def __init__(self, total: int, stream: object = None) -> None:
-        self._stream = stream or sys.stderr
-        self._live = bool(getattr(self._stream, "isatty", lambda: False)())
+    def __init__(self, total: int, stream: TextIO | None = None) -> None:
+        self._stream: TextIO = stream or sys.stderr
+        self._live = self._stream.isatty()
         self._total = total
-        self._counts: Counter[str] = Counter()
+        self._counts: Counter[Verdict] = Counter()
         self._done = 0
         self._stop = threading.Event()
         self._bar: tqdm | None = None
@@ -46,16 +48,15 @@ class Progress:
     def finish(self, result: ClaimResult) -> None:
         """A claim is done."""
         self._done += 1
-        self._counts[str(result.verdict)] += 1
+        self._counts[result.verdict] += 1
         if self._bar is not None:
-            self._bar.set_postfix_str(" ".join(f"{verdict} {count}" for verdict, count in self._counts.items()),
-                                      refresh=False)
             self._bar.update()
+            self._bar.set_postfix_str(" ".join(f"{mark(verdict)} {count}" for verdict, count in self._counts.items()))
         else:
             flag = "  <- expected " + result.expected if result.deviates else ""
             print(f"[{self._done:>{len(str(self._total))}}/{self._total}] {mark(result.verdict)} {result.verdict:<10} "
                   f"{result.id:<9} {clip(result.title, 70)} ({result.seconds:.1f} s){flag}",
-                  file=self._stream, flush=True)  # type: ignore[call-overload]
+                  file=self._stream, flush=True)
 
     def _tick(self) -> None:
         # Long claims would otherwise freeze the elapsed time, and a frozen bar reads as a hang.

@@ -69,7 +69,8 @@ class ClaimResult:
         known = {item.name for item in fields(cls)}
         if data.keys() != known:
             raise ValueError(f"keys {sorted(known ^ data.keys())} are missing or unknown")
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+        values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value
+                                  for key, value in data.items()}
         values["expected"], values["verdict"] = Verdict(data["expected"]), Verdict(data["verdict"])
         if data["control"] not in CONTROL_STATES:
             raise ValueError(f"control {data['control']!r} is none of {CONTROL_STATES}")

@@ -14,6 +14,7 @@ import mpmath
 import numpy as np
 import torch
 
+from deq.data import MissingDataError
 from verification.claim import Check, Claim
 from verification.context import Context
 from verification.evidence import Evidence, Subject
@@ -48,6 +49,9 @@ def run_claim(claim: Claim, topic: str, context: Context) -> tuple[ClaimResult, 
         control, detail = _run_control(claim, replace(context, records={}))
     except NotAtHand as absent:
         return finish(Verdict.UNTESTED, missing=(asdict(absent.missing),)), {}
+    except MissingDataError as absent:
+        item = {"need": "data", "what": str(absent), "remedy": "fetch it, or set --data or DEQPROOF_DATA"}
+        return finish(Verdict.UNTESTED, missing=(item,)), {}
     except (Exception, SystemExit):
         return finish(Verdict.ERROR, error=traceback.format_exc()), {}
     finally:

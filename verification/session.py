@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
@@ -66,7 +66,7 @@ class Session:
 
     def run(self, progress: Progress) -> None:
         """Run everything; on `KeyboardInterrupt`, stop, mark the run as partial and return."""
-        self.store.forget_records()
+        self.store.forget_last_run()
         self._save("running")
         torch.set_num_threads(1)
         titles = {claim.id: claim.title for topic in self.topics for claim in topic.claims}
@@ -101,11 +101,11 @@ class Session:
         self.store.save_run(state, {**self.about, "seconds": round(self.seconds, 1),
                                     "claims": sum(len(topic.claims) for topic in self.topics)}, list(self._owners))
 
-    def _here(self) -> Iterator[Message]:
+    def _here(self) -> Generator[Message]:
         for topic in self.topics:
             yield from _run_topic(topic, self.context)
 
-    def _in_processes(self) -> Iterator[Message]:
+    def _in_processes(self) -> Generator[Message]:
         spawn = multiprocessing.get_context("spawn")
         tasks: Queue[tuple[str, list[str]] | None] = spawn.Queue()
         answers: Queue[Message] = spawn.Queue()
@@ -130,7 +130,7 @@ class Session:
                 queue.cancel_join_thread()
                 queue.close()
 
-    def _listen(self, workers: Sequence[SpawnProcess], answers: Queue[Message]) -> Iterator[Message]:
+    def _listen(self, workers: Sequence[SpawnProcess], answers: Queue[Message]) -> Generator[Message]:
         """Pass messages on until every topic ended; claims that a dead process leaves behind become errors."""
         open_claims = {claim.id: (topic.name, claim) for topic in self.topics for claim in topic.claims}
         reader = answers._reader  # type: ignore[attr-defined]
@@ -155,7 +155,7 @@ def _as_error(result: ClaimResult, reason: str) -> ClaimResult:
     return ClaimResult(**{**vars(result), "verdict": Verdict.ERROR, "error": reason})
 
 
-def _run_topic(topic: Topic, context: Context) -> Iterator[Message]:
+def _run_topic(topic: Topic, context: Context) -> Generator[Message]:
     for claim in topic.claims:
         yield "start", topic.name, claim.id
         result, records = run_claim(claim, topic.name, context)

@@ -43,8 +43,9 @@ class Store:
             raise UserError(f"cannot write to the output folder {self.out}: {error.strerror or error}. "
                             "Choose another with --out.") from error
 
-    def forget_records(self) -> None:
-        """Remove the records that the last run in this folder left, so that figures never mix two runs."""
+    def forget_last_run(self) -> None:
+        """Remove the report and the records that the last run in this folder left: a folder never mixes two runs."""
+        (self.out / "report.html").unlink(missing_ok=True)
         try:
             names = self.load_run()["records"]
         except UserError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -25,7 +26,8 @@ def mark(verdict: Verdict) -> str:
 
 
 def clip(text: str, width: int) -> str:
-    """`text` in at most `width` characters."""
+    """`text` in at most `width` characters, without the dollar signs and braces of its mathematics."""
+    text = re.sub(r"[$\\{}]", "", text)
     return text if len(text) <= width else text[:width - 1] + "…"
 
 
@@ -43,7 +45,8 @@ def table(topics: Sequence[Topic], results: Sequence[ClaimResult], stream: TextI
     """Verdict counts by topic, aligned; columns only for verdicts that occur."""
     shown = [verdict for verdict in Verdict if any(result.verdict is verdict for result in results)]
     width = max([len(topic.title) for topic in topics] + [5])
-    width = min(width, max(20, shutil.get_terminal_size().columns - 12 * len(shown) - 10))
+    if stream.isatty():
+        width = min(width, max(20, shutil.get_terminal_size().columns - 12 * len(shown) - 12))
     lines = ["  " + "topic".ljust(width) + "".join(f"{verdict:>12}" for verdict in shown) + f"{'seconds':>10}"]
     for topic in topics:
         rows = [result for result in results if result.topic == topic.name]
@@ -60,7 +63,7 @@ def deviations(results: Sequence[ClaimResult], stream: TextIO) -> str:
         if result.deviates:
             head = f"{mark(result.verdict)} {result.verdict}"
             lines.append(f"  {paint(head, result.verdict, stream)} where {result.expected} was expected: "
-                         f"{result.id} {result.title}")
+                         f"{result.id} {clip(result.title, 90)}")
             if result.error:
                 lines.append(f"      {result.error.strip().splitlines()[-1]}")
     return "\n".join(lines)

@@ -39,21 +39,21 @@ def relu(p: Pair) -> Form:
 
 
 def two_slopes(p: Pair, positive: float, negative: float) -> Form:
-    """`positive x` for x > 0, `negative x` else: negative x + (positive - negative) relu(x), with E[u relu(v)] = suv/2."""
+    """`positive x` for x > 0, `negative x` else: a line plus a multiple of relu, with E[u relu(v)] = suv/2."""
     value, derivative = relu(p)
     product, jump = positive * negative, (positive - negative) ** 2
     return product * p.suv + jump * value, product + jump * derivative
 
 
 def step(p: Pair) -> Form:
-    """Indicator of x > 0; its derivative is a point mass, and E[phi' phi'] the joint density at 0 (infinite at rho = +-1)."""
+    """Indicator of x > 0: E[phi' phi'] is the joint density at 0, infinite at rho = +-1."""
     with np.errstate(divide="ignore"):
         density = 1 / (_TWO_PI * p.sd_u * p.sd_v * p.sine)
     return np.arctan2(p.sine, -p.rho) / _TWO_PI, density
 
 
 def erf(p: Pair) -> Form:
-    """Williams 1997, eq. (11), as an arctangent: (1+2suu)(1+2svv) - 4suv^2 = 1 + 2suu + 2svv + 4det has no cancellation."""
+    """Williams 1997, eq. (11), as an arctangent; (1+2suu)(1+2svv) - 4suv^2 is formed without cancellation."""
     root = np.sqrt(1 + 2 * p.suu + 2 * p.svv + np.square(2 * p.sd_u * p.sd_v * p.sine))
     return 2 / np.pi * np.arctan2(2 * p.suv, root), 4 / np.pi / root
 
@@ -107,10 +107,8 @@ def _normal_density(x: Array) -> Array:
 
 def _offset(p: Pair, s: float, t: float) -> Array:
     """(t/sd_v - rho s/sd_u) / sine, written so that the subtraction is exact for s = +-t near rho = +-1."""
-    if s * t >= 0:
-        numerator = t * (p.suu - p.suv) + (t - s) * p.suv
-    else:
-        numerator = t * (p.suu + p.suv) - (t + s) * p.suv
+    sign = 1.0 if s * t >= 0 else -1.0
+    numerator = t * (p.suu - sign * p.suv) + sign * (t - sign * s) * p.suv
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(numerator == 0, 0.0, numerator / (p.suu * p.sd_v * p.sine))
 

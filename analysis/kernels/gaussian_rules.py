@@ -1,4 +1,4 @@
-"""One-dimensional Gaussian quadrature that splits at kinks, for many standard deviations at once, and Hermite coefficients."""
+"""One-dimensional Gaussian quadrature, split at kinks, for many standard deviations at once; Hermite coefficients."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.activations import Activation
+from analysis.errors import GrowsTooFast
 from analysis.kernels.smoothness import derivative_function, panels_of, range_for
 
 Array = NDArray[np.float64]
 
 CUT = 12.0  # standard deviations: exp(-72) is 5e-32, room for activations that grow like exp(x)
 _POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(16)
-
-
-class GrowthError(ValueError):
-    """phi grows so fast that its Gaussian moments do not exist or cannot be had."""
 
 
 def rule(breaks: Array, sd: Array, width: float = 1.0) -> tuple[Array, Array]:
@@ -52,8 +49,8 @@ def _checked_breaks(activation: Activation, sd: Array) -> Array:
         weight = np.square(ends) * np.exp(-0.5 * CUT**2)
     middle = np.abs(np.asarray(activation.value(np.linspace(-2.0, 2.0, 33) * largest), dtype=np.float64)).max()
     if not np.all(np.isfinite(ends)) or np.any(weight > 1e-13 * max(middle, 1e-300) ** 2):
-        raise GrowthError(f"{activation.name} grows too fast: at {CUT:g} standard deviations ({CUT * largest:g}) its square "
-                          "still outweighs the Gaussian density, so E[phi(u)^2] is infinite or out of reach; "
+        raise GrowsTooFast(f"{activation.name} grows too fast: at {CUT:g} standard deviations ({CUT * largest:g}) its "
+                          "square still outweighs the Gaussian density, so E[phi(u)^2] is infinite or out of reach; "
                           "use smaller variances or a slower activation")
     return panels_of(activation, width).breaks
 
@@ -80,7 +77,7 @@ def moments(activation: Activation, sd: Array, *, with_slope: bool = True) -> Mo
         with_slope: also compute E phi'^2.
 
     Raises:
-        GrowthError: the moments do not exist or are out of reach.
+        GrowsTooFast: the moments do not exist or are out of reach.
     """
     unique, inverse = np.unique(np.asarray(sd, dtype=np.float64), return_inverse=True)
     safe = np.maximum(unique, 1e-100)  # phi(1e-100 xi) is phi(0+-) and phi' its one-sided slopes

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from analysis.activations import Activation
 from analysis.kernels.covariance import Pair
 from analysis.kernels.gaussian_rules import hermite_coefficients, moments
+from analysis.kernels.smoothness import slope_accuracy
 
 Array = NDArray[np.float64]
 
@@ -48,7 +49,7 @@ def series(activation: Activation, sd: Array, terms: int) -> Series:
     sd = np.maximum(np.asarray(sd, dtype=np.float64), 1e-100)
     a = hermite_coefficients(activation, sd, terms)
     known = moments(activation, sd)
-    k = np.arange(terms)
+    k = np.arange(float(terms))
 
     def tails(total: Array, parts: Array) -> Array:
         sums = np.concatenate([np.zeros((len(sd), 1)), np.cumsum(parts, axis=1)], axis=1)
@@ -56,11 +57,12 @@ def series(activation: Activation, sd: Array, terms: int) -> Series:
         return np.maximum(total[:, None] - sums, 0.0) + 8 * _EPS * np.abs(total)[:, None]
 
     slope_parts = k * np.square(a / sd[:, None])
-    return Series(sd, a, tails(known.second, np.square(a)), tails(known.slope_second, slope_parts))
+    slope_total = known.slope_second * (1 + slope_accuracy(activation))
+    return Series(sd, a, tails(known.second, np.square(a)), tails(slope_total, slope_parts))
 
 
 def _peak(radius: Array | float, terms: int) -> Array:
-    """sup over k >= terms of k radius^(k-1)."""
+    """The supremum over k >= terms of k radius^(k-1)."""
     radius = np.minimum(np.asarray(radius, dtype=np.float64), 1.0)
     with np.errstate(divide="ignore"):
         turn = -1 / np.log(np.where(radius < 1, radius, 0.5))
@@ -70,7 +72,7 @@ def _peak(radius: Array | float, terms: int) -> Array:
 
 def truncation_error(tail_u: Array, tail_v: Array, slope_u: Array, slope_v: Array, sd_u: Array, sd_v: Array,
                      radius: Array | float, terms: int) -> tuple[Array, Array]:
-    """Bounds of what the series leaves out after `terms` terms, for the value and for the derivative, at |rho| <= radius."""
+    """Bounds of what `terms` terms leave out of the value and of the derivative, at |rho| <= radius."""
     radius = np.asarray(radius, dtype=np.float64)
     both = np.sqrt(tail_u * tail_v)
     value = radius**terms * both
@@ -81,7 +83,7 @@ def truncation_error(tail_u: Array, tail_v: Array, slope_u: Array, slope_v: Arra
 
 
 def evaluate(left: Array, right: Array, rho: Array, scale: Array) -> tuple[Array, Array]:
-    """Horner's scheme for the value and for d/d(suv); coefficient arrays [K, ...] broadcast against rho, scale = sd_u sd_v."""
+    """Horner for the value and d/d(suv); coefficients [K, ...] broadcast against rho; scale = sd_u sd_v."""
     terms = len(left)
     value = np.zeros(rho.shape)
     derivative = np.zeros(rho.shape)
@@ -113,4 +115,5 @@ def dual(activation: Activation, p: Pair, terms: int) -> tuple[Array, Array, Arr
     with np.errstate(invalid="ignore"):
         slope_rounding = 32 * _EPS * np.fmin(np.sqrt(s.slope_tail[u, 0] * s.slope_tail[v, 0]),
                                              terms * np.sqrt(s.tail[u, 0] * s.tail[v, 0]) / (s.sd[u] * s.sd[v]))
-    return tuple(x.reshape(shape) for x in (value, derivative, error + rounding, slope_error + slope_rounding))
+    return (value.reshape(shape), derivative.reshape(shape), (error + rounding).reshape(shape),
+            (slope_error + slope_rounding).reshape(shape))

@@ -1,7 +1,8 @@
 """Two-dimensional quadrature of E[phi(u) phi(v)] that follows the kinks, for any correlation, +-1 included.
 
-`u = sd_u x` and `v = sd_v (rho x + sine y)` with x, y independent. The inner integral over y is split where v meets a break
-of phi; the outer one where u does, and in layers of width sine / |rho| round the x at which v's kink passes y = 0.
+`u = sd_u x` and `v = sd_v (rho x + sine y)` with x, y independent. The inner integral over y is split where v meets
+a break of phi; the outer one where u does, and in layers of width sine / |rho| round the x at which v's kink passes
+y = 0.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from analysis.activations import Activation
 from analysis.kernels.covariance import Pair
 from analysis.kernels.gaussian_rules import CUT, _checked_breaks
-from analysis.kernels.smoothness import derivative_function, panels_of, range_for
+from analysis.kernels.smoothness import derivative_function, panels_of, range_for, slope_accuracy
 
 Array = NDArray[np.float64]
 
@@ -23,7 +24,7 @@ _BUDGET = 3_000_000  # function values held at once
 
 
 def _composite(ends: Array, order: int) -> tuple[Array, Array]:
-    """Gauss-Legendre on consecutive panels [..., b] -> nodes and Gaussian weights [..., q]; panels empty everywhere go."""
+    """Gauss-Legendre on consecutive panels [..., b] -> nodes and Gaussian weights [..., q]."""
     points, weights = np.polynomial.legendre.leggauss(order)
     ends = np.sort(np.clip(ends, -CUT, CUT), axis=-1)
     widths = np.diff(ends, axis=-1)
@@ -70,7 +71,8 @@ def dual(activation: Activation, p: Pair) -> tuple[Array, Array, Array, Array]:
     breaks = _checked_breaks(activation, np.array([largest]))
     panels = panels_of(activation, width)
     slope = derivative_function(activation, width)
-    safe = Pair(flat.suu, flat.svv, flat.suv, np.maximum(flat.sd_u, 1e-100), np.maximum(flat.sd_v, 1e-100), flat.rho, flat.sine)
+    safe = Pair(flat.suu, flat.svv, flat.suv, np.maximum(flat.sd_u, 1e-100), np.maximum(flat.sd_v, 1e-100), flat.rho,
+                flat.sine)
     results = np.empty((4, len(flat.suv)))
     each = ((13 + len(breaks) + 7 * len(panels.kinks)) * 16) * ((13 + len(breaks)) * 16)
     size = max(1, _BUDGET // each)
@@ -83,6 +85,8 @@ def dual(activation: Activation, p: Pair) -> tuple[Array, Array, Array, Array]:
         for n in range(2):
             results[n, part] = fine[n]
             results[n + 2, part] = np.abs(fine[n] - coarse[n]) + floor * np.abs(fine[n])
+    typical = np.abs(slope(np.linspace(-2.0, 2.0, 33) * largest)).max() ** 2
+    results[3] += slope_accuracy(activation) * typical
     if np.any(panels.jumps):
         results[1], results[3] = np.nan, np.inf
     value, derivative, value_error, derivative_error = (row.reshape(shape) for row in results)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -19,8 +20,9 @@ from analysis.activations import Activation
 Array = NDArray[np.float64]
 
 _DEGREE = 24
-_TOLERANCE = 1e-13    # of a panel's largest value: some hundred roundings in phi and in the transform
+_TOLERANCE = 1e-13    # of a panel's variation; roundings of its size come on top
 _SHORTEST = 1e-13     # a panel this short (relative to 1 + |x|) that is still unresolved holds a kink
+_CROWDED = 1e-3       # panels this short (relatively) surround a kink, or what is as good as one
 _MOST_PANELS = 600
 _NODES = np.cos(np.pi * (np.arange(_DEGREE + 1) + 0.5) / (_DEGREE + 1))
 _TO_COEFFICIENTS = np.linalg.inv(chebyshev.chebvander(_NODES, _DEGREE))
@@ -71,7 +73,39 @@ def _expand(phi: Callable[[Array], Array], left: float, right: float) -> tuple[A
     # Rounding of the argument moves phi by |phi'| |x| eps; on a short panel far from 0 that exceeds |phi| eps.
     slope = np.abs(np.diff(values[:_DEGREE + 1]) / np.diff(half * _NODES)).max()
     floor = 8 * np.finfo(float).eps * slope * abs(centre)
-    return coefficients, bool(max(tail, off) <= _TOLERANCE * size + floor)
+    return coefficients, bool(max(tail, off) <= _TOLERANCE * np.ptp(values) + 16 * np.finfo(float).eps * size + floor)
+
+
+def _bisect(phi: Callable[[Array], Array], ends: list[float]) -> list[tuple[float, float, Array]]:
+    """Panels (left, right, coefficients) from left to right."""
+    stack = [(a, b) for a, b in pairwise(ends) if b > a][::-1]
+    done: list[tuple[float, float, Array]] = []
+    while stack:
+        left, right = stack.pop()
+        coefficients, resolved = _expand(phi, left, right)
+        if resolved or right - left <= _SHORTEST * (1 + abs(left)):
+            done.append((left, right, coefficients))
+        else:
+            middle = 0.5 * (left + right)
+            stack += [(middle, right), (left, middle)]
+        if len(done) + len(stack) > _MOST_PANELS:
+            raise NotPiecewiseSmooth("the activation is not smooth between finitely many kinks; name its kinks, or "
+                                     f"smooth it (more than {_MOST_PANELS} panels on +-{ends[-1]:g})")
+    return done
+
+
+def _crowded(done: list[tuple[float, float, Array]]) -> list[float]:
+    """Where panels crowd: the shortest panel's middle in every run of panels that are very short for their place."""
+    places: list[float] = []
+    run: list[tuple[float, float]] = []
+    for left, right, _ in [*done, (0.0, np.inf, None)]:
+        if right - left <= _CROWDED * (1 + abs(left)):
+            run.append((right - left, 0.5 * (left + right)))
+        elif run:
+            shortest = min(width for width, _ in run)
+            places.append(float(np.mean([middle for width, middle in run if width <= 1.5 * shortest])))
+            run = []
+    return places
 
 
 def resolve(phi: Callable[[Array], Array], half_width: float, kinks: tuple[float, ...] = ()) -> Panels:
@@ -88,35 +122,13 @@ def resolve(phi: Callable[[Array], Array], half_width: float, kinks: tuple[float
     with np.errstate(over="ignore", invalid="ignore"):
         probe = np.asarray(phi(np.linspace(-half_width, half_width, 201)), dtype=np.float64)
     if not np.isfinite(probe).all():
-        raise NotPiecewiseSmooth(f"the activation is not finite on [-{half_width:g}, {half_width:g}], the range of twelve "
-                                 "standard deviations of its argument: it grows too fast, or has a pole there")
+        raise NotPiecewiseSmooth(f"the activation is not finite on [-{half_width:g}, {half_width:g}], the range of "
+                                 "twelve standard deviations of its argument: it grows too fast, or has a pole there")
     known = sorted(t for t in {*kinks, 0.0} if -half_width < t < half_width)
-    found: list[float] = []
-    for _ in range(2):  # the second time with the kinks found in the first, so that no panels crowd round them
-        ends = [-half_width, *sorted({*known, *found}), half_width]
-        stack = [(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True) if b > a][::-1]
-        done: list[tuple[float, float, Array]] = []
-        first = not found
-        while stack:
-            left, right = stack.pop()
-            coefficients, resolved = _expand(phi, left, right)
-            short = right - left <= _SHORTEST * (1 + abs(left))
-            if resolved or short:
-                if short and not resolved and first:
-                    found.append(0.5 * (left + right))
-                done.append((left, right, coefficients))
-            else:
-                middle = 0.5 * (left + right)
-                stack += [(middle, right), (left, middle)]
-            if len(done) + len(stack) > _MOST_PANELS:
-                raise NotPiecewiseSmooth("the activation is not smooth between finitely many kinks; name its kinks, or "
-                                         f"smooth it (more than {_MOST_PANELS} panels on +-{half_width:g})")
-        if not found or not first:
-            break
-        found = [t for t in found if all(abs(t - k) > 1e-10 * (1 + abs(t)) for k in known)]
-        found = [t for n, t in enumerate(found) if n == 0 or t - found[n - 1] > 1e-10 * (1 + abs(t))]
-        if not found:
-            break
+    done = _bisect(phi, [-half_width, *known, half_width])
+    found = [t for t in _crowded(done) if all(abs(t - k) > _CROWDED * (1 + abs(t)) for k in known)]
+    if found:  # once more with their places known, so that no panels crowd round them
+        done = _bisect(phi, [-half_width, *sorted({*known, *found}), half_width])
     breaks = np.array([left for left, _, _ in done] + [half_width])
     ends_of = np.array([c for _, _, c in done])
     points = np.array(sorted({*(t for t in kinks if -half_width < t < half_width), *found}))
@@ -142,5 +154,15 @@ def range_for(largest_sd: float, cut: float) -> float:
 
 
 def derivative_function(activation: Activation, half_width: float) -> Callable[[Array], Array]:
-    """phi' almost everywhere: the activation's own, else that of its panels."""
-    return activation.derivative if activation.derivative is not None else panels_of(activation, half_width).derivative
+    """The derivative almost everywhere: the activation's own, else that of its panels."""
+    if activation.derivative is not None:
+        return activation.derivative
+    return panels_of(activation, half_width).derivative
+
+
+def slope_accuracy(activation: Activation) -> float:
+    """Relative accuracy of E[phi' phi']: roundings where phi' is given, else that of differentiated panels.
+
+    Differentiating 25 Chebyshev coefficients costs up to 24^2 * 2 / width roundings; a kink is placed to some 1e-12.
+    """
+    return 64 * float(np.finfo(float).eps) if activation.derivative is not None else 1e-11

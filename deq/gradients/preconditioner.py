@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +17,71 @@ from deq.linear.gmres import gmres
 from deq.linear.jacobian import JacobianProducts, as_rows, dense_jacobian
 from deq.status import LinearSolveError
 
-Preconditioner = Callable[[Tensor], Tensor]
-
 # Above this state size the n^3 of a dense inverse loses to a few dozen Jacobian products.
 _DENSE_STATE_LIMIT = 512
 _DENSE_ELEMENT_LIMIT = 2**26
+
+
+class Preconditioner(ABC):
+    """M, acting on tensors of the state's shape [batch, ...]."""
+
+    @abstractmethod
+    def __call__(self, v: Tensor) -> Tensor:
+        """M v, right in every derivative; the value may be that of v, since v is the solver's leftover residual."""
+
+    def each(self, stacked: Tensor) -> Tensor:
+        """The same for each of several right-hand sides, [d, batch, ...]."""
+        return torch.vmap(self)(stacked)
+
+    def solve_each(self, stacked: Tensor) -> Tensor:
+        """M v for each of [d, batch, ...], right in value, without derivatives."""
+        return self.each(stacked.detach()).detach()
+
+
+@dataclass(frozen=True)
+class _Scaled(Preconditioner):
+    """M = factor * I."""
+
+    factor: float
+
+    def __call__(self, v: Tensor) -> Tensor:
+        return v if self.factor == 1 else self.factor * v
+
+
+@dataclass(frozen=True)
+class _Dense(Preconditioner):
+    """M as a matrix a sample, [batch, n, n]."""
+
+    matrix: Tensor
+
+    def __call__(self, v: Tensor) -> Tensor:
+        return (self.matrix @ as_rows(v).unsqueeze(-1)).reshape(v.shape)
+
+    def each(self, stacked: Tensor) -> Tensor:
+        # Rows of a sample together: one matrix product a sample instead of d copies of the matrix.
+        rows = stacked.flatten(2) if stacked.dim() > 2 else stacked.unsqueeze(-1)
+        return (rows.transpose(0, 1) @ self.matrix.mT).transpose(0, 1).reshape(stacked.shape)
+
+
+@dataclass(frozen=True)
+class _MatrixFree(Preconditioner):
+    """M by a method that needs only products with J at z (a series, a Krylov solve)."""
+
+    method: Any
+    function: ClosedMap
+    fixed: tuple[Tensor, ...]
+
+    def linear(self, v: Tensor) -> Tensor:
+        """M v in value and derivatives."""
+        return _LinearMap.apply(self.method, False, self.function, v, *self.fixed)
+
+    def __call__(self, v: Tensor) -> Tensor:
+        # What matters is how M acts on derivatives of v: letting its value pass (one Picard step) saves a solve a step.
+        still = v.detach()
+        return still + self.linear(v - still)
+
+    def solve_each(self, stacked: Tensor) -> Tensor:
+        return torch.vmap(self.linear)(stacked.detach()).detach()
 
 
 def build_preconditioner(rule: GradientRule, function: ClosedMap, z: Tensor) -> Preconditioner:
@@ -35,16 +96,16 @@ def build_preconditioner(rule: GradientRule, function: ClosedMap, z: Tensor) -> 
         LinearSolveError: I - J is singular (now for a dense inverse, when a product is needed for a Krylov solve).
         TypeError: an unknown rule.
     """
+    fixed = (z, *(tensor.detach() for tensor in function.captured))
     match rule:
         case Phantom(damping=damping):
-            return (lambda v: v) if damping == 1 else (lambda v: damping * v)
+            return _Scaled(damping)
         case Neumann(terms=terms):
-            return _matrix_free(_NeumannSeries(terms), function, z)
+            return _MatrixFree(_NeumannSeries(terms), function, fixed)
         case Exact(linear=linear) if linear == "dense" or (linear == "auto" and _dense_is_cheaper(z)):
-            (inverse,) = detached(_dense_inverse, function, z, [t.detach() for t in function.captured])
-            return lambda v: (inverse @ as_rows(v).unsqueeze(-1)).reshape(v.shape)
+            return _Dense(*detached(_dense_inverse, function, z, fixed[1:]))
         case Exact(linear_tol=tolerance, linear_max_iter=max_iter):
-            return _matrix_free(_KrylovInverse(tolerance, max_iter), function, z)
+            return _MatrixFree(_KrylovInverse(tolerance, max_iter), function, fixed)
     raise TypeError(f"unknown gradient rule {rule!r}; use Phantom, Neumann or Exact")
 
 
@@ -54,12 +115,15 @@ def _dense_is_cheaper(z: Tensor) -> bool:
 
 
 def _dense_inverse(function: Map, z: Tensor, *captured: Tensor) -> tuple[Tensor]:
-    """(I - J)^{-1} a sample, [batch, n, n].
+    return dense_inverse(dense_jacobian(function, z, captured), z)
+
+
+def dense_inverse(jacobian: Tensor, z: Tensor) -> tuple[Tensor]:
+    """(I - J)^{-1} a sample, [batch, n, n], from J; z tells which samples have failed already.
 
     An explicit inverse, not factors: its error (about cond * eps) is that of R = I - M (I - J), which enters the K-th
     power, and a plain matrix product is right under every nesting of transforms, which linear solves are not.
     """
-    jacobian = dense_jacobian(function, z, captured)
     batch, n = jacobian.shape[:2]
     if not jacobian.numel():
         return (jacobian,)
@@ -147,7 +211,7 @@ class _LinearMap(torch.autograd.Function):
 
     @staticmethod
     def _legacy_vmap(ctx: Any, cotangent: Tensor, z: Tensor, *captured: Tensor) -> Tensor:
-        """The backward pass of `torch.autograd.grad(is_grads_batched=True)`, whose batches custom functions must open."""
+        """Backward for `torch.autograd.grad(is_grads_batched=True)`, whose batches a custom function must open."""
         level = 1  # that function never nests
         seeds = torch._remove_batch_dim(cotangent, level, 1, 0)
         size = len(seeds)
@@ -168,14 +232,3 @@ class _LinearMap(torch.autograd.Function):
         merged = (merge_batch(t, dim, size) for t, dim in ((v, in_dims[3]), (z, in_dims[4])))
         return _LinearMap.apply(method, transposed, inner, *merged, *captured).unflatten(0, (size, -1)), 0
 
-
-def _matrix_free(method: Any, function: ClosedMap, z: Tensor) -> Preconditioner:
-    fixed: Sequence[Tensor] = [z, *(tensor.detach() for tensor in function.captured)]
-
-    def product(v: Tensor) -> Tensor:
-        # The value of v is the solver's leftover residual: what matters is how M acts on its derivatives. Its own value
-        # passes through unchanged (one Picard step), which saves a solve for every step.
-        moving = v - v.detach()
-        return v.detach() + _LinearMap.apply(method, False, function, moving, *fixed)
-
-    return product

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from deq.linear.batched import dots, subtract
+
 __all__ = ["LinearSolution", "gmres"]
 
 
@@ -127,11 +129,11 @@ def _cycle(product: Callable[[Tensor], Tensor], residual: Tensor, norm: Tensor, 
         image = product(basis[:, j])
         known = basis[:, : j + 1]
         length = torch.linalg.vector_norm(image, dim=1)
-        first = torch.bmm(known, image.unsqueeze(2))
-        image = torch.baddbmm(image.unsqueeze(1), first.mT, known, alpha=-1).squeeze(1)
-        second = torch.bmm(known, image.unsqueeze(2))
-        image = torch.baddbmm(image.unsqueeze(1), second.mT, known, alpha=-1).squeeze(1)
-        column = (first + second).squeeze(2)
+        first = dots(known, image)
+        image = subtract(image, first, known)
+        second = dots(known, image)
+        image = subtract(image, second, known)
+        column = first + second
         height = torch.linalg.vector_norm(image, dim=1)
         # What is left after two passes is rounding error: the Krylov space is exhausted.
         full = height <= 10 * eps * length

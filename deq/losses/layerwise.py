@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from deq.losses.score import Reduction, differentiable_input, directional, per_sample_dot, reduce
+from deq.losses.score import Reduction, differentiable_input, directional, per_sample_dot, pull_back_many, reduce
 
 Layer = Callable[[Tensor], Tensor]
 
@@ -105,5 +105,5 @@ def _jacobian_rows(value: Tensor, y: Tensor) -> Tensor:
     if not value.requires_grad:
         return y.new_zeros(rows, *y.shape)
     basis = torch.eye(rows, dtype=y.dtype, device=y.device)[:, None].expand(-1, len(y), -1)
-    found = torch.autograd.grad(value, y, basis, create_graph=True, allow_unused=True, is_grads_batched=True)[0]
+    found = pull_back_many(value, y, basis)
     return y.new_zeros(rows, *y.shape) if found is None else found

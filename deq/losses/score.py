@@ -69,10 +69,13 @@ def per_sample_dot(a: Tensor, b: Tensor) -> Tensor:
 def jacobian_trace(value: Tensor, x: Tensor, *, chunk: int | None = None) -> Tensor:
     """Trace of `d value / d x` per sample by batched backward passes; `[batch]`, differentiable again.
 
+    Where an operation in the graph has no batching rule (a matrix-free solve), the passes run one by one: same numbers.
+
     Args:
         value: `[batch, ...]`, computed from `x` with its graph.
         x: the same shape.
-        chunk: how many of the d backward passes run together; all of them where None. Lower it when memory is short.
+        chunk: how many of the d backward passes run together; all of them where None. Lower it when memory is short;
+            1 never batches.
 
     Raises:
         ValueError: shapes differ, or `chunk` is not positive.
@@ -88,10 +91,23 @@ def jacobian_trace(value: Tensor, x: Tensor, *, chunk: int | None = None) -> Ten
     trace = x.new_zeros(len(x))
     for block in basis.split(chunk or d):
         directions = block.reshape(-1, 1, *x.shape[1:]).expand(-1, *x.shape)
-        rows = torch.autograd.grad(value, x, directions, create_graph=True, allow_unused=True, is_grads_batched=True)[0]
+        rows = pull_back_many(value, x, directions)
         if rows is not None:
             trace = trace + (rows * directions).flatten(2).sum((0, 2))
     return trace
+
+
+def pull_back_many(value: Tensor, x: Tensor, directions: Tensor) -> Tensor | None:
+    """Products of `directions` `[k, *value.shape]` with the Jacobian, `[k, *x.shape]`; None if x is not used."""
+    if len(directions) > 1:
+        try:
+            return torch.autograd.grad(value, x, directions, create_graph=True, allow_unused=True,
+                                       is_grads_batched=True)[0]
+        except RuntimeError as error:
+            if "batching rule" not in str(error).lower():
+                raise
+    rows = [torch.autograd.grad(value, x, v, create_graph=True, allow_unused=True)[0] for v in directions]
+    return None if any(row is None for row in rows) else torch.stack(rows)
 
 
 def forward_trace(log_density: LogDensity, x: Tensor, *, chunk: int | None = None) -> tuple[Tensor, Tensor]:

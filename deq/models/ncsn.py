@@ -28,7 +28,6 @@ from deq.models.blocks import (
     check_variant,
     normalize,
     operator_well_posedness,
-    zeros_start,
 )
 from deq.models.refinenet import InstanceNormPlus, RefineBlock, ResidualBlock, convolution
 
@@ -50,7 +49,8 @@ class ResidualCell(nn.Module):
 
     def forward(self, z: Tensor, u: Tensor) -> Tensor:
         """One application."""
-        norm = self.margin * (self.block.conv1.weight.norm() * self.block.conv2.weight.norm() + 1e-12)
+        first, second = (torch.linalg.vector_norm(conv.weight) for conv in (self.block.conv1, self.block.conv2))
+        norm = self.margin * (first * second + 1e-12)
         return self.block(z) / norm + u
 
 
@@ -111,8 +111,7 @@ class EquilibriumTrunk(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """`[batch, m, size, size]`, same shape out."""
         u = self.injection(self.enter(h))
-        start = zeros_start(u)
-        z = self.equilibrium(start, u) if self.once else self.equilibrium(u, z0=start)
+        z = self.equilibrium(torch.zeros_like(u), u) if self.once else self.equilibrium(u)
         low = self.refine[0]([self.down(z)])
         return self.refine[1]([z, low])
 
@@ -144,7 +143,7 @@ class ReleasedEquilibriumTrunk(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """`[batch, m, size, size]`, same shape out."""
-        z = self.equilibrium(h, z0=zeros_start(h))
+        z = self.equilibrium(h)
         deep = self.refine[0]([self.blocks(z), z])
         return self.refine[1]([deep, h])
 
@@ -163,6 +162,8 @@ class NCSN(nn.Module):
     Raises:
         ValueError: unknown variant, or sigmas out of order.
     """
+
+    sigmas: Tensor
 
     def __init__(self, channels: int = 128, image_channels: int = 3, variant: str = "cascaded", *,
                  sigma_max: float = 50.0, sigma_min: float = 0.01, levels: int = 232, margin: float = 2.0,

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -27,7 +28,6 @@ from deq.models.blocks import (
     frobenius_well_posedness,
     normalize,
     operator_well_posedness,
-    zeros_start,
 )
 
 VARIANTS = ("explicit", "deq", "deq-released")
@@ -59,8 +59,7 @@ class EquilibriumShift(nn.Module):
 
     def forward(self, y: Tensor) -> Tensor:
         """The shift that y gives the other half."""
-        u = self.injection(y)
-        return self.readout(self.equilibrium(u, z0=zeros_start(u)))
+        return self.readout(self.equilibrium(self.injection(y)))
 
 
 def explicit_shift(half: int, width: int, layers: int) -> nn.Sequential:
@@ -135,6 +134,30 @@ class NICE(nn.Module):
             else:
                 first = first + shift(second)
         return torch.cat([first, second], dim=1) * self.scale.exp()
+
+    def layers(self) -> list[Callable[[Tensor], Tensor]]:
+        """The model as a chain for layer-wise baselines: permutation, one coupling a layer, scaled Gaussian `[batch]`.
+
+        Their composition is `log_density`. A coupling with all its hidden units is one layer.
+        """
+        half = self.dim // 2
+
+        def couple(index: int) -> Callable[[Tensor], Tensor]:
+            def layer(y: Tensor) -> Tensor:
+                first, second = y[:, :half], y[:, half:]
+                if index % 2 == 0:
+                    return torch.cat([first, second + self.shifts[index](first)], dim=1)
+                return torch.cat([first + self.shifts[index](second), second], dim=1)
+            return layer
+
+        def gaussian(y: Tensor) -> Tensor:
+            h = y * self.scale.exp()
+            return -0.5 * h.square().sum(1) - 0.5 * self.dim * math.log(2 * math.pi) + self.scale.sum()
+
+        def permute(x: Tensor) -> Tensor:
+            return torch.cat([x[:, 0::2], x[:, 1::2]], dim=1)
+
+        return [permute, *(couple(index) for index in range(len(self.shifts))), gaussian]
 
     def inverse(self, h: Tensor) -> Tensor:
         """The inverse of `transform`."""

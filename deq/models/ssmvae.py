@@ -28,7 +28,6 @@ from deq.models.blocks import (
     frobenius_well_posedness,
     normalize,
     operator_well_posedness,
-    zeros_start,
 )
 
 VARIANTS = ("base", "aug", "deq", "deq-released")
@@ -120,8 +119,7 @@ class ScoreNetwork(nn.Module):
         extra = functional.softplus(self.latent_to_channel(z)).view(len(x), 1, *x.shape[2:])
         h = torch.cat([x, extra], dim=1)
         if self.variant.startswith("deq"):
-            u = functional.softplus(self.injection(h))
-            h = self.equilibrium(u, z0=zeros_start(u))
+            h = self.equilibrium(functional.softplus(self.injection(h)))
         else:
             h = self.augmented(h)
         return self.head(self.convolutions(h).flatten(1))

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from deq.linear.batched import dots, subtract
 from deq.solvers.base import FixedPointSolver, Point, Problem, State, Step
 from deq.solvers.safeguard import Base, guard
 
@@ -21,7 +22,6 @@ class AndersonState(State):
     values: Tensor  # differences of f(z), [batch, memory, n]
     residuals: Tensor  # differences of f(z) - z, [batch, memory, n]
     gram: Tensor  # products of the residual differences, [batch, memory, memory]
-    products: Tensor  # of the residual differences with the newest and with the residual, [batch, memory, 2]
     last_value: Tensor  # [batch, n]
     last_residual: Tensor  # [batch, n]
     base: Base
@@ -34,8 +34,8 @@ class Anderson(FixedPointSolver[AndersonState]):
 
     With differences dF, dG of the last values f(z) and residuals g = f(z) - z, gamma minimises |g - dG gamma| and the
     next iterate is f(z) - dF gamma - (1 - mixing)(g - dG gamma) (Walker and Ni, SIAM J. Numer. Anal. 49, 2011).
-    The least squares problem is solved through the Gram matrix of the columns scaled to unit length. Its rounding error
-    only makes one step less than optimal and does not limit the accuracy, since every step starts from an evaluation.
+    The least squares problem is solved through the Gram matrix of the columns, kept up to date. Its rounding error only
+    makes one step less than optimal and does not limit the accuracy, since every step starts from an evaluation.
 
     Safeguard: an accelerated iterate whose residual is larger than that of the iterate it came from is dropped for the
     Picard step from there, so that two evaluations gain at least the contraction factor.
@@ -43,7 +43,8 @@ class Anderson(FixedPointSolver[AndersonState]):
     Attributes:
         memory: number of differences kept.
         mixing: weight of the residual that is left, in (0, 1].
-        regularization: ridge on the scaled Gram matrix; by default 10 memory eps of the dtype, its rounding error.
+        regularization: ridge relative to the diagonal of the Gram matrix; by default 10 memory eps of the
+            dtype, its rounding error.
 
     Raises:
         ValueError: a value is out of range.
@@ -65,46 +66,50 @@ class Anderson(FixedPointSolver[AndersonState]):
     def init(self, point: Point) -> AndersonState:
         """Empty rings."""
         batch, n = point.z.shape
-        new = point.z.new_zeros
+        new = point.z.new_empty
         return AndersonState(
             values=new(batch, self.memory, n), residuals=new(batch, self.memory, n),
-            gram=new(batch, self.memory, self.memory), products=new(batch, self.memory, 2),
+            gram=new(batch, self.memory, self.memory),
             last_value=point.value, last_residual=point.residual, base=Base.start(point), count=0)
 
     def step(self, problem: Problem, point: Point, state: AndersonState) -> Step[AndersonState]:
         """One small least squares problem and one extrapolation."""
         if state.count == 0:
             return Step(point.value, replace(state, count=1))
-        self._remember(point, state)
         used = min(state.count, self.memory)
-        gamma = self._weights(state.gram[:, :used, :used], state.products[:, :used])
-        z = torch.baddbmm(point.value.unsqueeze(1), gamma, state.values[:, :used], alpha=-1).squeeze(1)
+        products = self._remember(point, state, used)
+        weights = self._weights(state.gram[:, :used, :used], products)
+        z = subtract(point.value, weights, state.values[:, :used])
         if self.mixing != 1.0:
-            left = torch.baddbmm(point.residual.unsqueeze(1), gamma, state.residuals[:, :used], alpha=-1).squeeze(1)
+            left = subtract(point.residual, weights, state.residuals[:, :used])
             z = torch.sub(z, left, alpha=1 - self.mixing)
         z, base, _ = guard(z, point, state.base)
-        return Step(z, AndersonState(state.values, state.residuals, state.gram, state.products, point.value,
-                                     point.residual, base, state.count + 1))
+        return Step(z, AndersonState(state.values, state.residuals, state.gram, point.value, point.residual, base,
+                                     state.count + 1))
 
-    def _remember(self, point: Point, state: AndersonState) -> None:
-        """Put the newest differences into the ring, in place: nobody else holds it."""
+    def _remember(self, point: Point, state: AndersonState, used: int) -> Tensor:
+        """Put the newest differences into the ring, in place: nobody else holds it.
+
+        Returns:
+            The products of the residual differences with the residual, [batch, used].
+        """
         slot = (state.count - 1) % self.memory
         torch.sub(point.value, state.last_value, out=state.values[:, slot])
-        newest = torch.sub(point.residual, state.last_residual)
-        state.residuals[:, slot] = newest
-        torch.bmm(state.residuals, torch.stack((newest, point.residual), 2), out=state.products)
-        state.gram[:, slot] = state.products[:, :, 0]
-        state.gram[:, :, slot] = state.products[:, :, 0]
+        torch.sub(point.residual, state.last_residual, out=state.residuals[:, slot])
+        residuals = state.residuals[:, :used]
+        products = dots(residuals, residuals[:, slot])
+        state.gram[:, slot, :used] = products
+        state.gram[:, :used, slot] = products
+        return dots(residuals, point.residual)
 
     def _weights(self, gram: Tensor, products: Tensor) -> Tensor:
-        """Least squares weights gamma, [batch, 1, used], from the normal equations of the scaled columns."""
+        """Least squares weights gamma from the normal equations, [batch, used]."""
         info = torch.finfo(gram.dtype)
         ridge = 10 * self.memory * info.eps if self.regularization is None else self.regularization
-        # A column that is zero (a frozen or exactly converged sample) gets the weight 0 through its right-hand side.
-        scale = gram.diagonal(dim1=1, dim2=2).clamp_min(info.tiny).rsqrt()
-        scaled = gram * scale.unsqueeze(1) * scale.unsqueeze(2)
-        scaled.diagonal(dim1=1, dim2=2).add_(ridge)
-        factor, failed = torch.linalg.cholesky_ex(scaled)
-        right = (products[:, :, 1] * scale).unsqueeze(2)
-        gamma = (torch.cholesky_solve(right, factor).squeeze(2) * scale).unsqueeze(1)
-        return gamma.masked_fill_((failed != 0).view(-1, 1, 1), 0.0)
+        # Relative to the diagonal, this is a ridge on columns of unit length, and the rounding error of the Cholesky
+        # factorisation does not depend on their scale. A zero column (a sample that rests) gets the weight 0.
+        ridged = gram.clone()
+        ridged.diagonal(dim1=1, dim2=2).mul_(1 + ridge).add_(info.tiny)
+        factor, failed = torch.linalg.cholesky_ex(ridged)
+        gamma = torch.cholesky_solve(products.unsqueeze(2), factor).squeeze(2)
+        return gamma.masked_fill_(failed.bool().unsqueeze(1), 0.0)

@@ -10,7 +10,7 @@ from typing import ClassVar, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["FixedPointSolver", "Point", "Problem", "State", "Step", "describe_value"]
+__all__ = ["FixedPointSolver", "Point", "Problem", "State", "Step", "choose", "describe_value"]
 
 
 def describe_value(value: object) -> str:
@@ -20,28 +20,44 @@ def describe_value(value: object) -> str:
     return f"{value!r} of type {type(value).__name__}"
 
 
-class Problem:
-    """The map f on flattened iterates [batch, n], with the inputs of the samples still in the batch.
+def choose(mask: Tensor, chosen: Tensor, other: Tensor) -> Tensor:
+    """Rows of ``chosen`` where the mask [batch] holds, else of ``other``; both [batch, n]."""
+    if mask.is_cuda:
+        return torch.where(mask.unsqueeze(1), chosen, other)
+    # Looking at the few rows is cheap where there is no synchronisation to pay.
+    rows = mask.nonzero().squeeze(1)
+    return other.index_copy(0, rows, chosen[rows]) if len(rows) else other
 
-    Checks what f returns, counts evaluations, and drops samples that have finished.
+
+class Problem:
+    """The map f on flattened iterates [batch, n] of the samples still in the batch.
+
+    Checks what f returns, counts evaluations, and drops samples that have finished: with ``inputs`` they leave f, else
+    f goes on seeing them where they finished, and only the solver is spared them.
     """
 
     def __init__(self, f: Callable[..., Tensor], z0: Tensor, inputs: Sequence[Tensor]) -> None:
         self._f = f
         self._inputs = tuple(inputs)
         self._shape = tuple(z0.shape[1:])
+        self._rows: Tensor | None = None
+        self._full = z0
         self.evaluations = 0
 
-    @property
-    def compacts(self) -> bool:
-        """Whether finished samples can leave: only when f gets what belongs to a sample as an input."""
-        return bool(self._inputs)
-
-    def select(self, rows: Tensor) -> None:
-        """Keep only these samples."""
-        self._inputs = tuple(tensor[rows] for tensor in self._inputs)
+    def select(self, rows: Tensor, results: Tensor) -> None:
+        """Keep only these of the present samples; ``results`` [whole batch, n] holds those that have finished."""
+        if self._inputs:
+            self._inputs = tuple(tensor[rows] for tensor in self._inputs)
+            return
+        self._rows = rows if self._rows is None else self._rows[rows]
+        self._full = results.reshape(len(results), *self._shape).clone()
 
     def _apply(self, z: Tensor) -> Tensor:
+        if self._rows is not None:
+            return self._call(self._full.index_copy(0, self._rows, z))[self._rows]
+        return self._call(z)
+
+    def _call(self, z: Tensor) -> Tensor:
         value = self._f(z, *self._inputs)
         if not isinstance(value, Tensor):
             raise TypeError(f"f must return a tensor, but returned {describe_value(value)}")
@@ -59,7 +75,18 @@ class Problem:
     def evaluate(self, z: Tensor) -> Tensor:
         """Value of f at the iterates, [batch, n] to [batch, n]."""
         self.evaluations += 1
-        return self._apply(z.reshape(len(z), *self._shape)).reshape(z.shape)
+        version = z._version
+        point = z.reshape(len(z), *self._shape)
+        try:
+            value = self._apply(point).reshape(z.shape)
+        except Exception as error:
+            if self.evaluations == 1:
+                error.add_note(f"f failed at its first evaluation, at z of shape {tuple(point.shape)}, {z.dtype}, on "
+                               f"{z.device}; z0, the inputs and the parameters of f must agree in dtype and device.")
+            raise
+        if z._version != version:
+            raise ValueError("f changed z in place; use operations that return a new tensor (relu instead of relu_)")
+        return value
 
     def residual_product(self, z: Tensor) -> Callable[[Tensor], Tensor]:
         """The linear map v -> (I - df/dz) v at z, both [batch, n]."""
@@ -67,7 +94,12 @@ class Problem:
 
         def product(v: Tensor) -> Tensor:
             self.evaluations += 1
-            tangent = torch.func.jvp(self._apply, (point,), (v.reshape(point.shape),))[1]
+            try:
+                tangent = torch.func.jvp(self._apply, (point,), (v.reshape(point.shape),))[1]
+            except (RuntimeError, NotImplementedError) as error:
+                error.add_note("solver='newton' differentiates f in forward mode (torch.func.jvp). Where f does not "
+                               "support that, use solver='anderson' or 'broyden'.")
+                raise
             return v - tangent.reshape(v.shape)
 
         return product

@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from deq.solvers.base import FixedPointSolver, Point, Problem, State, Step
+from deq.linear.batched import dots, subtract
+from deq.solvers.base import FixedPointSolver, Point, Problem, State, Step, choose
 from deq.solvers.safeguard import Base, guard
 
 __all__ = ["Broyden"]
@@ -69,7 +70,7 @@ class Broyden(FixedPointSolver[BroydenState]):
     def init(self, point: Point) -> BroydenState:
         """The identity."""
         batch, n = point.z.shape
-        return BroydenState(point.z.new_zeros(batch, self.memory, n), point.z.new_zeros(batch, self.memory, n),
+        return BroydenState(point.z.new_empty(batch, self.memory, n), point.z.new_empty(batch, self.memory, n),
                             point.z, point.residual, Patience.start(point), 0, False)
 
     def step(self, problem: Problem, point: Point, state: BroydenState) -> Step[BroydenState]:
@@ -80,13 +81,11 @@ class Broyden(FixedPointSolver[BroydenState]):
         left, right = state.left[:, :count], state.right[:, :count]
         s = point.z - state.last_z
         y = state.last_residual - point.residual
-        pair = torch.stack((y, point.residual), 1)
+        image, direction, covector = y, point.residual, s
         if count:
-            images = torch.baddbmm(pair, torch.bmm(pair, right.mT), left)
-            covector = torch.baddbmm(s.unsqueeze(1), torch.bmm(s.unsqueeze(1), left.mT), right).squeeze(1)
-        else:
-            images, covector = pair, s
-        image = images[:, 0]
+            image = subtract(y, -dots(right, y), left)
+            direction = subtract(direction, -dots(right, direction), left)
+            covector = subtract(s, -dots(left, s), right)
         curvature = torch.linalg.vecdot(s, image)
         # An update by a vanishing curvature is rounding error magnified: leave it out.
         floor = torch.linalg.vector_norm(s, dim=1) * torch.linalg.vector_norm(image, dim=1)
@@ -95,9 +94,13 @@ class Broyden(FixedPointSolver[BroydenState]):
         new_left = (s - image) * inverse.unsqueeze(1)
         state.left[:, count] = new_left
         state.right[:, count] = covector
-        direction = torch.addcmul(images[:, 1], new_left, torch.linalg.vecdot(covector, point.residual).unsqueeze(1))
+        direction = torch.addcmul(direction, new_left, torch.linalg.vecdot(covector, point.residual).unsqueeze(1))
         z, patience = self._hold_back(point.z + direction, point, state.patience)
-        state.left[:, : count + 1].masked_fill_(patience.refused.view(-1, 1, 1), 0.0)
+        forget = patience.refused
+        if forget.is_cuda:
+            state.left[:, : count + 1].masked_fill_(forget.view(-1, 1, 1), 0.0)
+        elif not point.improved:
+            state.left[forget.nonzero().squeeze(1), : count + 1] = 0.0
         return Step(z, BroydenState(state.left, state.right, point.z, point.residual, patience, count + 1, True))
 
     def _hold_back(self, z: Tensor, point: Point, patience: Patience) -> tuple[Tensor, Patience]:
@@ -116,5 +119,5 @@ class Broyden(FixedPointSolver[BroydenState]):
                               torch.where(accelerated & ~slow, 1, patience.penalty))
         wait = torch.where(refused, penalty, (patience.wait - 1).clamp(min=0))
         plain = (slow | (wait > 0)) & ~refused
-        z = torch.where(plain.unsqueeze(1), point.value, z)
+        z = choose(plain, point.value, z)
         return z, Patience(replace(base, accelerated=base.accelerated & ~plain), rate, penalty, wait, refused)

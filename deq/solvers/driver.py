@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from deq.solution import Solution
 from deq.solvers.anderson import Anderson
-from deq.solvers.base import FixedPointSolver, Point, Problem, State, describe_value
+from deq.solvers.base import FixedPointSolver, Point, Problem, State, choose, describe_value
 from deq.solvers.broyden import Broyden
 from deq.solvers.newton import Newton
 from deq.solvers.picard import Picard
@@ -85,35 +84,42 @@ class _Run:
         # From here on: rows of the samples in the batch, which may shrink.
         self.rows = torch.arange(batch, device=z.device)
         self.active = torch.ones(batch, dtype=torch.bool, device=z.device)
-        self.all_active = True
+        self.changed = False
+        # Finished samples that are still in the batch, and where they rest.
+        self.done: Tensor | None = None
+        self.resting_place = z
         self.best_z, self.best_norm = z, z.new_full((batch,), torch.inf)
-        self.window_best, self.window_z, self.first_norm = self.best_norm, z, self.best_norm
-
-    def measure(self, z: Tensor, value: Tensor | None) -> Point:
-        """Evaluate the iterate."""
-        value = self.problem.evaluate(z) if value is None else value
-        residual = value - z
-        norm = torch.linalg.vector_norm(residual, dim=1)
-        limit = torch.linalg.vector_norm(value, dim=1).mul_(self.rtol).add_(self.atol)
-        return Point(z, value, residual, norm, limit, False)
+        self.window_z = z
+        self.window_best = self.window_norm = self.first_norm = self.first_size = self.last_norm = self.best_norm
 
     def finish(self, mask: Tensor, status: SolveStatus, z: Tensor, iteration: int) -> None:
         """Write down the result of these samples and count them as finished."""
         row = self.rows[mask]
+        if not len(row):
+            return
         self.result[row] = z[mask]
         self.codes[row] = status.code
         self.iterations[row] = iteration
         self.evaluations[row] = self.problem.evaluations
         self.active = self.active & ~mask
-        self.all_active = False
+        self.changed = True
 
     def stop_tested(self, point: Point, iteration: int) -> None:
         """Finish the samples that have converged or are not finite."""
         bad = self.active & ~(point.norm + point.limit).isfinite()
         met = self.active & (point.norm <= point.limit) & ~bad
         if iteration:
-            # A relative tolerance is also met when z runs away at a constant residual, as for f(z) = z + 1.
+            # A relative tolerance is also met when z runs away at a constant residual, as for f(z) = z + 1, and in the
+            # end the residual is lost in the rounding of z. So where the tolerance has outgrown the first residual, a
+            # hundredth of that one is asked for: with |z* - z0| <= |f(z0) - z0| / (1 - q), that concerns a
+            # contraction only if 10 (1 - q) < rtol.
+            met &= (point.norm < 0.01 * self.first_norm) | (point.limit <= 10 * self.first_norm)
             met &= point.norm < self.first_norm
+            size = torch.linalg.vector_norm(point.value, dim=1)
+            lost = met & (4 * torch.finfo(size.dtype).eps * size > self.first_norm) & (size > 1e4 * self.first_size)
+            if bool(lost.any()):
+                self.finish(lost, SolveStatus.DIVERGED, self.best_z, iteration)
+                met &= ~lost
         self.finish(met, SolveStatus.CONVERGED, point.z, iteration)
         if not bool(bad.any()):
             return
@@ -132,7 +138,8 @@ class _Run:
         if since in (2, 3, 4):
             distance = torch.linalg.vector_norm(point.z - self.window_z, dim=1)
             size = torch.linalg.vector_norm(point.z, dim=1)
-            repeats = no_gain & (distance <= 1e-5 * point.norm + 4 * eps * size) & (point.norm > FLOOR * eps * size)
+            scale = torch.minimum(point.norm, self.window_norm)
+            repeats = no_gain & (distance <= 1e-5 * scale + 4 * eps * size) & (point.norm > FLOOR * eps * size)
             if bool(repeats.any()):
                 self.finish(repeats, SolveStatus.CYCLING, self.best_z, iteration)
         if since == 0:
@@ -143,7 +150,7 @@ class _Run:
                 if bool((resting | growing).any()):
                     self.finish(resting, SolveStatus.STAGNATED, self.best_z, iteration)
                     self.finish(growing, SolveStatus.DIVERGED, self.best_z, iteration)
-            self.window_best, self.window_z = self.best_norm, point.z
+            self.window_best, self.window_z, self.window_norm = self.best_norm, point.z, point.norm
 
     def stop_failed(self, failed: Tensor, point: Point, iteration: int) -> None:
         """Finish the samples for which the solver found no step."""
@@ -159,53 +166,62 @@ class _Run:
         self.finish(grew, SolveStatus.DIVERGED, self.best_z, iteration)
         self.finish(self.active, SolveStatus.MAX_ITERATIONS, self.best_z, iteration)
 
-    def note_best(self, point: Point, improved: Tensor, everywhere: bool) -> Point:
-        """Keep the best iterate of every sample."""
-        if everywhere:
-            self.best_z, self.best_norm = point.z, point.norm
-            return replace(point, improved=True)
-        improved = improved & self.active
-        self.best_z = torch.where(improved.unsqueeze(1), point.z, self.best_z)
-        self.best_norm = torch.where(improved, point.norm, self.best_norm)
-        return point
-
     def drop_finished(self, point: Point, state: State) -> tuple[Point, State]:
-        """Take finished samples out of the batch if that pays; else silence them: residual 0, finite iterate."""
+        """Take finished samples out of the batch if that pays, else let them rest where they are with residual 0."""
+        self.changed = False
         kept = self.active.nonzero().squeeze(1)
-        if self.problem.compacts and len(kept) < COMPACT_BELOW * len(self.active):
-            self.problem.select(kept)
-            for name in ("rows", "active", "best_z", "best_norm", "window_best", "window_z", "first_norm", "last_norm"):
+        if len(kept) < COMPACT_BELOW * len(self.active):
+            self.problem.select(kept, self.result)
+            for name in ("rows", "active", "best_z", "best_norm", "window_best", "window_z", "window_norm",
+                         "first_norm", "first_size"):
                 setattr(self, name, getattr(self, name)[kept])
-            self.all_active = True
+            self.done = None
             return Point(point.z[kept], point.value[kept], point.residual[kept], point.norm[kept], point.limit[kept],
                          False), state.select(kept)
-        done = ~self.active.unsqueeze(1)
-        frozen = point.z.masked_fill(done & ~point.z.isfinite(), 0.0)
-        return Point(frozen, torch.where(done, frozen, point.value), point.residual.masked_fill(done, 0.0),
-                     point.norm.masked_fill(~self.active, 0.0), point.limit, False), state
+        self.done = (~self.active).nonzero().squeeze(1)
+        self.resting_place = point.z[self.done].nan_to_num(0.0, 0.0, 0.0)
+        z = point.z.index_copy(0, self.done, self.resting_place)
+        residual, norm = (tensor.index_fill(0, self.done, 0.0) for tensor in (point.residual, point.norm))
+        return Point(z, point.value, residual, norm, point.limit, False), state
+
+    def measure(self, z: Tensor, value: Tensor) -> tuple[Point, bool, Tensor]:
+        """Residual and tolerance of every sample; whether some active sample has to stop; which ones are better."""
+        residual = value - z
+        norm = torch.linalg.vector_norm(residual, dim=1)
+        limit = torch.linalg.vector_norm(value, dim=1).mul_(self.rtol).add_(self.atol)
+        # NaN and infinity compare false, so they end up among those that stop.
+        stopping = self.active > (norm > limit)
+        better = norm < self.best_norm
+        if self.done is not None:
+            residual.index_fill_(0, self.done, 0.0)
+            norm.index_fill_(0, self.done, 0.0)
+            better.index_fill_(0, self.done, True)
+        # The one host synchronisation of an iteration.
+        any_stopping, all_better = torch.stack((stopping.any(), better.all())).tolist()
+        return Point(z, value, residual, norm, limit, all_better), any_stopping, better
 
     def loop(self, z: Tensor, max_iter: int) -> None:
         """Iterate until every sample has finished."""
         value: Tensor | None = None
         state: Any = None
         for iteration in range(max_iter + 1):
-            point = self.measure(z, value)
+            point, any_stopping, better = self.measure(z, self.problem.evaluate(z) if value is None else value)
             if iteration == 0:
                 self.first_norm = self.last_norm = point.norm
+                self.first_size = torch.linalg.vector_norm(point.value, dim=1)
                 state = self.solver.init(point)
-            # NaN and infinity compare false, so they end up among those that stop.
-            stopping = self.active > (point.norm > point.limit)
-            improved = point.norm < self.best_norm
-            # The one host synchronisation of an iteration.
-            any_stopping, all_improved = torch.stack((stopping.any(), improved.all())).tolist()
             if any_stopping:
                 self.stop_tested(point, iteration)
-            point = self.note_best(point, improved, all_improved and self.all_active)
+            if point.improved:
+                self.best_z, self.best_norm = point.z, point.norm
+            else:
+                self.best_z = choose(better, point.z, self.best_z)
+                self.best_norm = torch.where(better, point.norm, self.best_norm)
             if iteration % WINDOW in (0, 2, 3, 4):
                 self.stop_hopeless(point, iteration)
             if iteration == max_iter:
                 self.stop_all(point, iteration)
-            if not self.all_active:
+            if self.changed:
                 if not bool(self.active.any()):
                     return
                 point, state = self.drop_finished(point, state)
@@ -216,7 +232,7 @@ class _Run:
                 if not bool(self.active.any()):
                     return
             state, value = step.state, step.value
-            z = step.z if self.all_active else torch.where(self.active.unsqueeze(1), step.z, point.z)
+            z = step.z if self.done is None else step.z.index_copy(0, self.done, self.resting_place)
 
 
 @torch.no_grad()
@@ -263,13 +279,14 @@ def solve(f: Callable[..., Tensor], z0: Tensor, *, inputs: Sequence[Tensor] = ()
 
 def _checked(run: _Run, problem: Problem, shape: torch.Size) -> Solution:
     """The solution with residuals evaluated afresh on the whole batch: a solver's word is not taken."""
-    point = run.measure(run.result, run.result) if not len(run.result) else \
-        run.measure(run.result, problem.evaluate(run.result))
+    value = problem.evaluate(run.result) if len(run.result) else run.result
+    residual = torch.linalg.vector_norm(value - run.result, dim=1)
+    size = torch.linalg.vector_norm(value, dim=1)
+    limit = run.atol + run.rtol * size
     # Dropping rows changes the order of summation inside f: one rounding error of the value.
-    slack = torch.finfo(point.norm.dtype).eps * torch.linalg.vector_norm(point.value, dim=1)
-    met = point.norm <= point.limit + slack
+    met = residual <= limit + torch.finfo(size.dtype).eps * size
     converged = run.codes == SolveStatus.CONVERGED.code
     codes = torch.where(converged & ~met, SolveStatus.RESIDUAL_TOO_LARGE.code, run.codes)
-    return Solution(z=run.result.reshape(shape), converged=converged & met, residual=point.norm,
-                    iterations=run.iterations, evaluations=run.evaluations + 1, status=codes, tolerance=point.limit,
+    return Solution(z=run.result.reshape(shape), converged=converged & met, residual=residual,
+                    iterations=run.iterations, evaluations=run.evaluations + 1, status=codes, tolerance=limit,
                     solver=run.solver.name)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deq.solvers.base import Point, State
+from deq.solvers.base import Point, State, choose
 
 __all__ = ["Base", "guard"]
 
@@ -48,6 +48,5 @@ def guard(z: Tensor, point: Point, base: Base) -> tuple[Tensor, Base, Tensor | N
     if point.improved:
         return z, Base(point.value, point.norm, torch.ones_like(base.accelerated)), None
     worse = base.accelerated & (point.norm > base.norm)
-    row = worse.unsqueeze(1)
-    return torch.where(row, base.value, z), Base(torch.where(row, base.value, point.value),
-                                                 torch.where(worse, base.norm, point.norm), ~worse), worse
+    return choose(worse, base.value, z), Base(choose(worse, base.value, point.value),
+                                              torch.where(worse, base.norm, point.norm), ~worse), worse

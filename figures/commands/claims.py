@@ -8,7 +8,7 @@ from typing import Any
 
 from verification.registry import load_topics
 from verification.select import select
-from verification.terminal import mark, paint
+from verification.terminal import clip, mark, paint
 
 
 def add_parser(subparsers: Any) -> None:
@@ -27,6 +27,6 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"\n{topic.title}  ({topic.name}, {len(topic.claims)} claims)")
         for claim in topic.claims:
             expected = paint(f"{mark(claim.expected)} {claim.expected:<10}", claim.expected, sys.stdout)
-            print(f"  {claim.id:<9} {expected} {claim.source:<24} {claim.title}")
+            print(f"  {claim.id:<9} {expected} {claim.source:<24} {clip(claim.title, 90)}")
     print(f"\n{sum(len(topic.claims) for topic in topics)} claims in {len(topics)} topics")
     return 0

@@ -33,10 +33,11 @@ def run(arguments: argparse.Namespace) -> int:
     store = Store(arguments.out)
     store.load_run()
     store.prepare()
-    views = publish(store, load_topics(), arguments.names)
-    for view in views:
-        print(f"{view.name:<28} {view.problem or view.skipped or 'drawn'}",
-              file=sys.stderr if view.problem else sys.stdout)
+    made = publish(store, load_topics(), arguments.names)
+    for view in made.figures:
+        print(f"{view.name:<28} {view.problem or view.skipped or 'drawn'}")
+    for problem in made.problems:
+        print(f"deqproof: {problem}", file=sys.stderr)
     print(f"figures: {(arguments.out / 'figures').resolve()}")
     print(f"report: {(arguments.out / 'report.html').resolve()}")
-    return 1 if any(view.problem for view in views) else 0
+    return 1 if made.problems else 0

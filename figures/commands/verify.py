@@ -71,10 +71,10 @@ def run(arguments: argparse.Namespace) -> int:
     with _termination_as_interrupt(), Progress(sum(len(topic.claims) for topic in topics)) as progress:
         session.run(progress)
     results = session.ordered
-    problems = [f"{view.name}: {view.problem}" for view in publish(store, topics) if view.problem]
+    problems = publish(store, topics).problems
     print("\n" + terminal.table(topics, results, sys.stdout) + "\n")
     for text in (terminal.deviations(results, sys.stdout), terminal.untested(results),
-                 "\n".join(f"  figure {problem}" for problem in problems)):
+                 "\n".join(f"  {problem}" for problem in problems)):
         if text:
             print(text + "\n")
     if session.interrupted:

@@ -63,7 +63,7 @@ def test_one_pass_gives_every_step():
 
 
 @given(st.integers(0, 10**6), st.integers(2, 8), st.floats(0.1, 0.97))
-def test_weighted_norm_decays_where_the_two_norm_does_not(seed, n, radius):
+def test_a_power_decays_where_the_two_norm_does_not(seed, n, radius):
     generator = torch.Generator().manual_seed(seed)
     matrix = torch.triu(torch.randn(n, n, dtype=F64, generator=generator), 1) + radius * torch.eye(n, dtype=F64)
     q, kappa = rate_and_constant(matrix, 20)
@@ -72,6 +72,13 @@ def test_weighted_norm_decays_where_the_two_norm_does_not(seed, n, radius):
     for k in range(60):
         assert float(torch.linalg.matrix_norm(power, 2)) <= kappa * q**k * (1 + 1e-9)
         power = power @ matrix
+
+
+def test_nilpotent_decays_at_any_rate():
+    shift = 3 * torch.diag(torch.ones(3, dtype=F64), 1)
+    q, kappa = rate_and_constant(shift, 5)
+    assert q < 1
+    assert kappa * q**3 >= 27 * (1 - 1e-12)
 
 
 def test_no_decay_is_claimed_beyond_radius_one():

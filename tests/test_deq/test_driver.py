@@ -1,5 +1,7 @@
 """The driver: statuses, independence of the samples, compaction, and clear errors."""
 
+import weakref
+
 import pytest
 import torch
 
@@ -33,6 +35,15 @@ def test_diverged(f, dtype):
     assert solution.z.isfinite().all(), "the best iterate is returned, not the last"
 
 
+@pytest.mark.parametrize("solver", ALL)
+@pytest.mark.parametrize("dtype", [torch.float32, D])
+@pytest.mark.parametrize("f", [lambda z: z + 1, lambda z: z * z + 1, lambda z: torch.exp(z) + 1])
+def test_no_solver_invents_a_fixed_point(f, solver, dtype):
+    solution = solve(f, torch.full((3, 2), 0.1, dtype=dtype), solver=solver, max_iter=500)
+    assert not solution.converged.any(), solution.summary()
+    assert solution.z.isfinite().all()
+
+
 @pytest.mark.parametrize("period", [2, 3, 4])
 def test_cycling(period):
     # A rotation of the coordinates has that period and no contraction.
@@ -57,6 +68,30 @@ def test_reflection_cycles_and_is_solved_by_the_others(dtype):
 def test_logistic_map_settles_into_a_cycle():
     solution = solve(lambda z: 3.2 * z * (1 - z), torch.full((2, 1), 0.3, dtype=D), solver="picard", max_iter=400)
     assert only(solution) is SolveStatus.CYCLING
+
+
+@pytest.mark.parametrize("solver", ALL)
+def test_explosions_are_not_called_cycles(solver, generator):
+    weight = torch.randn(30, 30, dtype=D, generator=generator) / 30**0.5
+    shift = torch.randn(6, 30, dtype=D, generator=generator)
+    solution = solve(lambda z: torch.exp(z @ weight.T + shift), torch.zeros(6, 30, dtype=D), solver=solver)
+    assert set(solution.counts()) <= {SolveStatus.DIVERGED, SolveStatus.NON_FINITE, SolveStatus.LINEAR_SOLVE_FAILED}
+    assert solution.residual.isfinite().all()
+
+
+@pytest.mark.parametrize("solver", ALL)
+def test_singular_maps_have_no_fixed_point(solver, generator):
+    # A reflection has the eigenvalue 1, and a generic shift has a part along it.
+    axis = torch.nn.functional.normalize(torch.randn(8, dtype=D, generator=generator), dim=0)
+    weight = torch.eye(8, dtype=D) - 2 * torch.outer(axis, axis)
+    shift = torch.randn(5, 8, dtype=D, generator=generator)
+    solution = solve(lambda z: z @ weight.T + shift, torch.zeros(5, 8, dtype=D), solver=solver, max_iter=300)
+    assert not solution.converged.any(), solution.summary()
+
+
+def test_loose_tolerance_on_a_slow_contraction():
+    solution = solve(lambda z: 0.95 * z + 1, torch.zeros(1, 1, dtype=D), solver="picard", tol=0.1)
+    assert solution.converged.all()
 
 
 def test_slow_oscillating_contraction_is_not_called_a_cycle():
@@ -217,6 +252,7 @@ def test_frozen_samples_stay_where_they_finished():
     solution = solve(f, torch.zeros(2, 1, dtype=D), solver="picard", tol=1e-10, max_iter=1000)
     assert solution.converged.all()
     done = int(solution.iterations[0])
+    assert len(set(visited[: done + 1])) == done + 1
     assert set(visited[done:]) == {solution.z[0].item()}
     assert int(solution.evaluations[0]) == done + 2
     assert len(visited) == int(solution.evaluations[1])
@@ -282,11 +318,55 @@ def test_empty_batch():
     ({"f": lambda z: z.double()}, TypeError, "dtype of z, torch.float32, but returned .* torch.float64"),
     ({"f": lambda z: torch.zeros(2, 3, device="meta")}, ValueError, "device of z, cpu, but returned .* on meta"),
     ({"f": lambda z: None}, TypeError, "must return a tensor"),
+    ({"f": lambda z: z.mul_(0.5)}, ValueError, "changed z in place"),
 ])
 def test_bad_arguments_name_the_value(arguments, error, message):
     settings = {"f": lambda z: 0.5 * z + 1, "z0": torch.zeros(2, 3)} | arguments
     with pytest.raises(error, match=message):
         solve(settings.pop("f"), settings.pop("z0"), **settings)
+
+
+def test_parameters_of_another_dtype_get_a_note():
+    weight = torch.eye(3, dtype=D)
+    with pytest.raises(RuntimeError, match=r"at z of shape \(2, 3\), torch.float32, on cpu; z0, the inputs"):
+        solve(lambda z: z @ weight, torch.zeros(2, 3))
+
+
+class BackwardOnly(torch.autograd.Function):
+    """Half of z, without forward-mode derivative."""
+
+    @staticmethod
+    def forward(context, z):
+        return 0.5 * z
+
+    @staticmethod
+    def backward(context, gradient):
+        return 0.5 * gradient
+
+
+def test_newton_on_a_map_without_forward_mode_says_what_to_do():
+    z0 = torch.ones(2, 3, dtype=D)
+    assert solve(BackwardOnly.apply, z0, solver="anderson").converged.all()
+    with pytest.raises(RuntimeError, match="use solver='anderson'"):
+        solve(BackwardOnly.apply, z0, solver="newton")
+
+
+@pytest.mark.parametrize("solver", ["picard", "anderson", "broyden"])
+def test_memory_does_not_grow_with_the_iterations(solver, generator):
+    weight = 0.99 * torch.linalg.qr(torch.randn(30, 30, dtype=D, generator=generator))[0]
+    references = []
+    alive = []
+
+    def f(z):
+        alive.append(sum(reference() is not None for reference in references))
+        value = z @ weight.T + 1
+        references.append(weakref.ref(value))
+        return value
+
+    solve(f, torch.zeros(4, 30, dtype=D), solver=solver, tol=1e-12, max_iter=60)
+    assert len(alive) > 40
+    # The value of the last iterate and of the base it came from.
+    assert max(alive) <= 4
 
 
 @pytest.mark.gpu

@@ -12,12 +12,6 @@ from deq.models.ncsn import VARIANTS as NCSN_VARIANTS
 from deq.models.ncsn import geometric_sigmas
 from deq.models.refinenet import InstanceNormPlus, RefineBlock
 
-needs_core = pytest.mark.skipif(not hasattr(deq, "DEQ"), reason="the equilibrium layer is not in this checkout yet")
-
-
-def marked(*variants):
-    return [pytest.param(v, marks=needs_core if v.startswith("deq") else ()) for v in variants]
-
 
 def nice(variant="explicit", dim=6, **options):
     torch.manual_seed(0)
@@ -31,7 +25,7 @@ def vae(variant="base", **options):
     return SSMVAE(16, 3, 4, 5, 3, 8, variant, 2, tol=1e-10, **options).double()
 
 
-@pytest.mark.parametrize("variant", marked("explicit", "deq", "deq-released"))
+@pytest.mark.parametrize("variant", ["explicit", "deq", "deq-released"])
 def test_nice_is_a_normalised_density(variant, generator):
     """Change of variables with the dense Jacobian's determinant, which the code never forms."""
     model = nice(variant)
@@ -43,7 +37,7 @@ def test_nice_is_a_normalised_density(variant, generator):
     torch.testing.assert_close(model.log_density(x), expected, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("variant", marked("explicit", "deq"))
+@pytest.mark.parametrize("variant", ["explicit", "deq"])
 def test_nice_inverse_undoes_the_transform(variant, generator):
     model = nice(variant)
     x = torch.randn(5, 6, generator=generator, dtype=torch.float64)
@@ -61,7 +55,7 @@ def test_nice_refuses_bad_input():
         nice().log_density(torch.zeros(2, 5))
 
 
-@pytest.mark.parametrize("variant", marked("base", "aug", "deq", "deq-released"))
+@pytest.mark.parametrize("variant", ["base", "aug", "deq", "deq-released"])
 def test_vae_shapes_and_gradients(variant, generator):
     model = vae(variant)
     x = torch.rand(2, 3, 16, 16, generator=generator, dtype=torch.float64)
@@ -97,7 +91,7 @@ def test_vae_refuses_bad_input():
         SSMVAE(variant="aug", depth=0)
 
 
-@pytest.mark.parametrize("variant", marked(*NCSN_VARIANTS))
+@pytest.mark.parametrize("variant", NCSN_VARIANTS)
 def test_ncsn_score_scales_with_sigma(variant, generator):
     torch.manual_seed(1)
     model = NCSN(4, 1, variant, tol=1e-10, levels=5, max_iter=400).double()
@@ -107,7 +101,7 @@ def test_ncsn_score_scales_with_sigma(variant, generator):
     torch.testing.assert_close(one, 4 * two, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("variant", marked("cascaded", "deq"))
+@pytest.mark.parametrize("variant", ["cascaded", "deq"])
 def test_ncsn_treats_samples_apart(variant, generator):
     """Sliced traces need a per-sample score: no entry of one sample may depend on another."""
     torch.manual_seed(1)
@@ -150,7 +144,6 @@ def test_frobenius_condition_depends_on_the_kernel():
         frobenius_well_posedness(0.0)
 
 
-@needs_core
 @pytest.mark.parametrize(("normalization", "margin"), [("frobenius", 10.0), ("operator", 1.25)])
 def test_claimed_contraction_of_the_vae_holds(normalization, margin, generator):
     """Adversarial weights: a constant kernel has the largest operator norm for its Frobenius norm."""
@@ -164,7 +157,6 @@ def test_claimed_contraction_of_the_vae_holds(normalization, margin, generator):
     assert torch.linalg.matrix_norm(jacobian, 2) <= claimed.contraction
 
 
-@needs_core
 @pytest.mark.parametrize("variant", ["deq", "deq-released"])
 def test_claimed_contraction_of_nice_holds(variant, generator):
     model = nice(variant)
@@ -177,7 +169,6 @@ def test_claimed_contraction_of_nice_holds(variant, generator):
     assert torch.linalg.matrix_norm(jacobian, 2) <= model.well_posedness.contraction
 
 
-@needs_core
 def test_models_say_what_is_not_proved():
     assert not NCSN(4, 1, "deq").well_posedness.proven
     assert NCSN(4, 1, "deq-contractive").well_posedness.proven
@@ -186,7 +177,6 @@ def test_models_say_what_is_not_proved():
     assert "not proven" in str(NCSN(4, 1, "deq-released").well_posedness)
 
 
-@needs_core
 def test_exact_rule_gives_the_true_score_of_nice(generator):
     """The score by central differences of log p, whose error is O(h^2) = 1e-10 plus 1e-15 / h."""
     model = nice("deq", gradient=deq.Exact(order=3))
@@ -198,7 +188,6 @@ def test_exact_rule_gives_the_true_score_of_nice(generator):
     torch.testing.assert_close(score, numeric, rtol=1e-6, atol=1e-6)
 
 
-@needs_core
 def test_equilibria_are_found_by_name_and_keep_their_solution(generator):
     model = nice("deq")
     assert len(equilibrium_layers(model)) == 4

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from verification.coverage import NOT_COVERED
 from verification.registry import Topic
 from verification.report import typeset
+from verification.report.blocks import Page, Picture
 from verification.result import ClaimResult
 from verification.store import Store, write_text
 from verification.terminal import MARKS
@@ -30,6 +31,8 @@ MEANINGS = {
     Verdict.VACUOUS: "The test could not have failed, so it says nothing.",
     Verdict.ERROR: "The check raised, or its negative control did not come out.",
 }
+#: Whose statements these are, by the first part of a claim's id.
+SOURCES = {"sm": "[SM] score matching", "rmt": "[RMT] random matrices", "own": "Results of this project"}
 _OUTCOME_MARKS = {"holds": "✓", "fails": "✗", "unknown": "?", "vacuous": "∅"}
 
 
@@ -53,31 +56,35 @@ class FigureView:
     trace: str = ""
 
 
-def write_report(store: Store, topics: Sequence[Topic], figures: Sequence[FigureView]) -> None:
+def write_report(store: Store, topics: Sequence[Topic], figures: Sequence[FigureView],
+                 pages: Sequence[Page] = ()) -> None:
     """Write `OUT/report.html` from the stored results and the drawn figures.
 
     Raises:
         UserError: the stored results are missing or damaged.
     """
-    write_text(store.out / "report.html", render(store.load_claims(), store.load_run(), topics, figures))
+    write_text(store.out / "report.html", render(store.load_claims(), store.load_run(), topics, figures, pages))
 
 
 def render(results: Sequence[ClaimResult], run: Mapping[str, Any], topics: Sequence[Topic],
-           figures: Sequence[FigureView]) -> str:
+           figures: Sequence[FigureView], pages: Sequence[Page] = ()) -> str:
     """The page as a string."""
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     environment.filters.update(prose=typeset.prose, phrase=typeset.phrase, number=typeset.number, label=typeset.label,
                                duration=typeset.duration)
-    environment.globals.update(MARKS={str(key): value for key, value in MARKS.items()}, OUTCOMES=_OUTCOME_MARKS)
+    environment.globals.update(kind=lambda block: type(block).__name__, OUTCOMES=_OUTCOME_MARKS,
+                               MARKS={str(key): value for key, value in MARKS.items()})
     drawn = {view.name: view for view in figures if view.svg}
     places = _places(results, drawn)
-    page = environment.from_string(_asset("report.html")).render(
+    on_pages = {block.name for page in pages for block in page.blocks if isinstance(block, Picture)}
+    return environment.from_string(_asset("report.html")).render(
         css=Markup(_asset("report.css")), js=Markup(_asset("report.js")), run=run, results=results,
-        headline=headline(results, run), counts=_counts(results), topics=_by_topic(results, topics),
+        headline=headline(results, run), counts=_counts(results), topics=_by_topic(results, topics), pages=pages,
+        sources=_by_source(results),
         deviations=[result for result in results if result.deviates], meanings=MEANINGS, figures=drawn, places=places,
-        gallery=[view for view in drawn.values() if view.name not in places],
-        broken=[view for view in figures if view.problem], missing=_missing(results), not_covered=NOT_COVERED)
-    return page
+        gallery=[view for view in drawn.values() if view.name not in {*places, *on_pages}],
+        broken=[(item.name, item.problem) for group in (figures, pages) for item in group if item.problem],
+        missing=_missing(results), not_covered=NOT_COVERED)
 
 
 def headline(results: Sequence[ClaimResult], run: Mapping[str, Any]) -> str:
@@ -101,6 +108,12 @@ def _counts(results: Sequence[ClaimResult]) -> list[tuple[str, int]]:
     """Verdict and count, for verdicts that occur."""
     counts = Counter(result.verdict for result in results)
     return [(str(verdict), counts[verdict]) for verdict in Verdict if counts[verdict]]
+
+
+def _by_source(results: Sequence[ClaimResult]) -> list[tuple[str, int, list[tuple[str, int]]]]:
+    groups = ((title, [result for result in results if result.id.startswith(f"{key}-")])
+              for key, title in SOURCES.items())
+    return [(title, len(rows), _counts(rows)) for title, rows in groups if rows]
 
 
 def _by_topic(results: Sequence[ClaimResult], topics: Sequence[Topic]) -> list[dict[str, Any]]:

@@ -55,6 +55,17 @@
     brief.textContent = on ? "Show evidence" : "Hide evidence";
   });
 
+  // A displayed formula that is wider than its card shrinks, down to three quarters; beyond that it scrolls.
+  const fit = () => {
+    for (const formula of document.querySelectorAll('math[display="block"]')) {
+      formula.style.fontSize = "";
+      const ratio = formula.clientWidth / formula.scrollWidth;
+      if (ratio < 1) formula.style.fontSize = `${Math.max(0.8, 1.06 * ratio * 0.98)}em`;
+    }
+  };
+  fit();
+  addEventListener("resize", fit);
+
   // A link to a claim that a filter hides shows everything again.
   const reveal = () => {
     const target = find(decodeURIComponent(location.hash.slice(1)));

@@ -14,6 +14,14 @@ from verification.plain import restore
 
 _PIECES = re.compile(r"\$\$(?P<block>.+?)\$\$|\$(?P<inline>(?:\\\$|[^$])+?)\$|`(?P<code>[^`]+)`", re.S)
 _LEFT_OVER = re.compile(r">[^<]*\\[A-Za-z]+")
+_PAIRS = tuple((re.compile(left), re.compile(right)) for left, right in (
+    (r"(?<!\\)\{", r"(?<!\\)\}"), (r"\\left(?![A-Za-z])", r"\\right(?![A-Za-z])"), (r"\\begin\{", r"\\end\{")))
+_NAMED_FUNCTION = re.compile(r"(<mi>(?:log|ln|exp|sin|cos|tanh|erf|det)</mi>)(?=<m(?:i|n|frac|sqrt|sub|sup|subsup)>)")
+_GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "kappa": "κ", "lambda": "λ", "phi": "φ", "rho": "ρ", "sigma": "σ",
+          "tau": "τ"}
+_GREEK_WORD = re.compile(rf"\b({'|'.join(_GREEK)})(?=\^|_(?:\d+|[A-Za-z])(?![A-Za-z]))")
+_POWER = re.compile(r"(?<=[\w)\]|])\^(?:\(([^()]{1,12})\)|(-?\d+|[A-Za-z]\b))")
+_INDEX = re.compile(r"(\b[A-Za-zα-ω]|[|)\]])_(\d+|[A-Za-z])\b")
 _THIN = "\u202f"  # narrow no-break space, between groups of digits
 
 
@@ -23,6 +31,9 @@ def mathml(latex: str, display: str = "inline") -> Markup:
     Raises:
         ValueError: it cannot be parsed, or has a command that the converter does not know (it would print `\name`).
     """
+    for left, right in _PAIRS:  # the converter guesses a missing half instead of refusing it
+        if len(left.findall(latex)) != len(right.findall(latex)):
+            raise ValueError(f"cannot typeset ${latex}$: {left.pattern} and {right.pattern} do not pair up")
     try:
         element = convert(latex.strip(), display=display)
     except Exception as error:  # the converter raises a zoo of classes
@@ -30,6 +41,10 @@ def mathml(latex: str, display: str = "inline") -> Markup:
     if _LEFT_OVER.search(element):
         unknown = _LEFT_OVER.search(element).group().rpartition(">")[2]  # type: ignore[union-attr]
         raise ValueError(f"cannot typeset ${latex}$: unknown command {unknown}")
+    # Infinity is a value: as an operator it would get an operator's space around it.
+    element = element.replace("<mo>&#x0221E;</mo>", "<mi>&#x0221E;</mi>")
+    element = re.sub(r"<mi>(&#x0203[23];)</mi>", r"<mo>\1</mo>", element)  # primes
+    element = _NAMED_FUNCTION.sub(r'\1<mspace width="0.167em"/>', element)
     return Markup(element.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', ""))
 
 
@@ -50,7 +65,7 @@ def phrase(text: str, strict: bool = False) -> Markup:
 def _line(text: str, strict: bool) -> Markup:
     out, end = Markup(""), 0
     for match in _PIECES.finditer(text):
-        out += escape(text[end:match.start()])
+        out += _raised(text[end:match.start()])
         end = match.end()
         if match["code"] is not None:
             out += Markup("<code>{}</code>").format(match["code"])
@@ -69,11 +84,19 @@ def _line(text: str, strict: bool) -> Markup:
     rest = text[end:]
     if strict and "$" in rest:
         raise ValueError(f"a dollar sign is left over in {rest!r}")
-    return out + escape(rest)
+    return out + _raised(rest)
+
+
+def _raised(text: str) -> Markup:
+    """Plain words, with what stands outside mathematics put right: 10^6, I_100, sigma_a^2, <=, >=."""
+    words = str(escape(text)).replace("&lt;=", "≤").replace("&gt;=", "≥")
+    words = _GREEK_WORD.sub(lambda match: _GREEK[match[1]], words)
+    words = _POWER.sub(lambda match: f"<sup>{(match[1] or match[2]).replace('-', '−')}</sup>", words)
+    return Markup(_INDEX.sub(r"\1<sub>\2</sub>", words))
 
 
 def number(value: Any) -> Markup:
-    """A number for reading: four significant digits, powers of ten as such, digits grouped."""
+    """A number for reading: five significant digits, powers of ten as such, digits grouped."""
     value = restore(value)
     if isinstance(value, bool):
         return Markup("yes" if value else "no")
@@ -96,13 +119,14 @@ def _real(value: float) -> Markup:
     if value == 0:
         return Markup("0")
     if 1e-3 <= abs(value) < 1e6:
-        digits = max(0, 3 - math.floor(math.log10(abs(value))))
+        digits = max(0, 4 - math.floor(math.log10(abs(value))))
         text = f"{value:.{digits}f}"
         text = text.rstrip("0").rstrip(".") if "." in text else text
         return Markup(_grouped(text.replace("-", "−")))
     mantissa, exponent = f"{value:.2e}".split("e")
     mantissa = mantissa.rstrip("0").rstrip(".").replace("-", "−")
-    return Markup(f"{mantissa}{_THIN}×{_THIN}10<sup>{str(int(exponent)).replace('-', '−')}</sup>")
+    power = str(int(exponent)).replace("-", "−")
+    return Markup(f'<span class="nobreak">{mantissa}{_THIN}×{_THIN}10<sup>{power}</sup></span>')
 
 
 def _grouped(text: str) -> str:
@@ -114,8 +138,9 @@ def _grouped(text: str) -> str:
 
 
 def label(name: str) -> Markup:
-    """A name of a number as words: underscores become spaces; `$...$` is typeset."""
-    return phrase(str(name) if "$" in str(name) else str(name).replace("_", " "))
+    """A name of a number as words: `max_error` loses its underscores; words with spaces or `$...$` are prose."""
+    text = str(name)
+    return phrase(text if "$" in text or " " in text else text.replace("_", " "))
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,1 @@
+"""Random-matrix theory of deep equilibrium models: the four equations, equivalent networks, spectra."""

@@ -1,0 +1,1 @@
+"""Proofs by computer algebra: formal chain rule, non-commuting inductions, exact counterexamples."""

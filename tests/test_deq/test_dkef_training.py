@@ -1,0 +1,139 @@
+import pytest
+import torch
+
+from deq.data import Tabular
+from deq.models import DKEF
+from deq.training.dkef import DKEFTrainer, DKEFTraining, TrainingDiverged
+from deq.training.dkef_objective import evaluate
+from deq.training.state_file import DamagedCheckpointError, load_state, save_state
+
+
+@pytest.fixture
+def table(generator):
+    """Two well-separated clusters in the plane: far from the base measure, so that training has something to learn."""
+    rows = torch.randn(260, 2, generator=generator, dtype=torch.float64) * 0.5
+    rows[:, 0] += 2 * torch.randint(0, 2, (260,), generator=generator) - 1.0
+    return Tabular("clusters", rows[:200], rows[200:230], rows[230:])
+
+
+def trainer(table, *, variant="deq", hook=None, **options):
+    model = DKEF(2, variant=variant, width=6, inducing=12, generator=torch.Generator().manual_seed(1))
+    config = DKEFTraining(**{"batch_size": 32, "max_steps": 24, "validate_every": 4, "final_steps": 10, **options})
+    return DKEFTrainer(model, table, config, hook=hook)
+
+
+@pytest.mark.parametrize("objective", ["sm", "ssm", "ssm-vr", "dsm"])
+def test_training_improves_the_exact_loss_on_held_out_rows(table, objective):
+    work = trainer(table, objective=objective, max_steps=40, learning_rate=1e-2, variant="explicit")
+    before = evaluate(work.model, table.test).mean()        # alpha = 0: the base measure alone
+    result = work.run()
+    after = evaluate(work.model, table.test).mean()
+    assert after < before - 0.3
+    assert result.steps == 40
+    assert [entry["step"] for entry in result.history] == list(range(4, 41, 4))
+    assert result.best_validation == min(entry["validation"] for entry in result.history)
+
+
+@pytest.mark.parametrize("objective", ["sm", "ssm"])
+def test_a_resumed_run_ends_bitwise_where_an_uninterrupted_one_does(table, objective, tmp_path):
+    whole = trainer(table, objective=objective)
+    whole.run()
+    path = tmp_path / "run" / "state.safetensors"
+    killed = trainer(table, objective=objective)
+    killed.run(checkpoint=path, checkpoint_every=5, stop_at=13)       # the last checkpoint is of step 10
+    resumed = trainer(table, objective=objective)
+    result = resumed.run(checkpoint=path, resume=True)
+    assert result.steps == whole.result.steps
+    assert result.history == whole.result.history
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
+
+
+def test_a_damaged_or_foreign_checkpoint_is_named_and_not_loaded(table, tmp_path):
+    path = tmp_path / "state.safetensors"
+    trainer(table).run(checkpoint=path, checkpoint_every=5, stop_at=6)
+    with pytest.raises(DamagedCheckpointError, match="other settings"):
+        trainer(table, learning_rate=5e-4).run(checkpoint=path, resume=True)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DamagedCheckpointError, match=r"state\.safetensors"):
+        trainer(table).run(checkpoint=path, resume=True)
+    path.write_bytes(b"\x80\x04pickle")
+    with pytest.raises(DamagedCheckpointError, match="cannot be read"):
+        trainer(table).run(checkpoint=path, resume=True)
+
+
+def test_a_checkpoint_that_does_not_fit_the_model_is_refused(table, tmp_path):
+    path = tmp_path / "state.safetensors"
+    trainer(table).run(checkpoint=path, checkpoint_every=5, stop_at=6)
+    with pytest.raises(DamagedCheckpointError, match="does not fit"):
+        trainer(table, variant="explicit").run(checkpoint=path, resume=True)
+
+
+def test_non_finite_values_stop_the_run_with_the_step(table):
+    def poison(step, model, fitting, held):
+        if step == 3:
+            held[0, 0] = float("inf")
+
+    with pytest.raises(TrainingDiverged, match="step 3"):
+        trainer(table, variant="explicit", hook=poison).run()
+
+
+def test_patience_counts_steps_and_the_best_state_is_kept(table):
+    work = trainer(table, variant="explicit", learning_rate=0.5, max_steps=200, patience=12)     # far too fast
+    result = work.run()
+    assert result.stopped_early
+    assert result.steps - result.best_step >= 12
+    assert result.steps < 200
+    best = work.best
+    for name, value in work.model.named_parameters():
+        if name != "log_ridge":                            # stage 2 moves the ridge alone
+            assert torch.equal(value, best[name]), name
+
+
+def test_the_second_stage_does_not_raise_the_validation_value(table):
+    work = trainer(table, variant="explicit", final_steps=200, final_learning_rate=1e-2)
+    work.run()
+    tuned = evaluate(work.model, table.validation).mean()
+    same = trainer(table, variant="explicit", final_steps=0)
+    same.run()
+    untuned = evaluate(same.model, table.validation).mean()
+    assert tuned <= untuned + 1e-9
+    assert work.model.log_ridge != same.model.log_ridge
+
+
+def test_the_hook_sees_disjoint_halves_and_cannot_change_the_run(table):
+    seen = []
+    work = trainer(table, hook=lambda step, model, fitting, held: seen.append((step, fitting.clone(), held.clone())))
+    work.run()
+    assert [step for step, _, _ in seen] == list(range(24))
+    for _, fitting, held in seen:
+        assert fitting.shape == held.shape == (16, 2)
+        assert not (fitting[:, None] == held[None]).all(2).any()
+    plain = trainer(table)
+    plain.run()
+    assert plain.result.history == work.result.history
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"objective": "mle"}, "mle"), ({"epochs": 0}, "epochs"), ({"batch_size": 1}, "batch_size"),
+    ({"validate_every": 0}, "validate_every"), ({"batch_size": 500}, "fewer than a batch")])
+def test_bad_settings_are_named(table, options, message):
+    with pytest.raises(ValueError, match=message):
+        trainer(table, **options)
+
+
+def test_a_table_of_another_width_is_refused(table):
+    with pytest.raises(ValueError, match="columns"):
+        DKEFTrainer(DKEF(3), table, DKEFTraining(batch_size=32))
+
+
+def test_state_files_hold_what_was_put_in(tmp_path, generator):
+    tensors = {"b": torch.randn(3, generator=generator)[::2], "a": torch.arange(4)}
+    save_state(tmp_path / "x" / "s.safetensors", tensors, {"step": 3})
+    got, info = load_state(tmp_path / "x" / "s.safetensors")
+    assert info == {"step": 3}
+    assert all(torch.equal(got[name], value) for name, value in tensors.items())
+    assert [p.name for p in (tmp_path / "x").iterdir()] == ["s.safetensors"]
+    with pytest.raises(DamagedCheckpointError, match="none"):
+        load_state(tmp_path / "none")
