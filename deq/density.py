@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from deq.affine_score import affine_score_and_laplacian
+from deq.gradients.transforms import transforms_active
 from deq.jets import coordinate_jet, push_forward
 from deq.laplacian import affine_equilibrium_jet, equilibrium_jet
 from deq.layer import DEQ
@@ -40,6 +42,10 @@ class EquilibriumDensity(nn.Module):
         options: dict[str, Any] = {"solver": layer.solver, "tol": layer.tol, "max_iter": layer.max_iter,
                                    "on_failure": layer.on_failure}
         structure = getattr(layer.cell, "affine_structure", None)
+        if structure is not None and x.dim() == 2 and not transforms_active():
+            score, laplacian, layer.last = affine_score_and_laplacian(structure(x), self.head, x, layer.start(x),
+                                                                      **options)
+            return score, laplacian
         if structure is not None and x.dim() == 2:
             state, layer.last = affine_equilibrium_jet(structure(x), x, layer.start(x), **options)
         else:
