@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -43,7 +44,8 @@ class EquilibriumDensity(nn.Module):
         Exact; differentiable once in all parameters and in x (a second derivative raises `DerivativeOrderError`).
         """
         layer = self.layer
-        options = {"solver": layer.solver, "tol": layer.tol, "max_iter": layer.max_iter, "on_failure": layer.on_failure}
+        options: dict[str, Any] = {"solver": layer.solver, "tol": layer.tol, "max_iter": layer.max_iter,
+                                   "on_failure": layer.on_failure}
         structure = getattr(layer.cell, "affine_structure", None)
         if structure is not None and x.dim() == 2 and not transforms_active():
             score, laplacian, layer.last = affine_score_and_laplacian(structure(x), self.head, x, layer.start(x),

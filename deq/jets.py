@@ -51,7 +51,8 @@ def second_along(function: Callable[..., Tensor], primals: Sequence[Tensor],
         def once(*point: Tensor) -> Tensor:
             return torch.func.jvp(function, point, directions)[1]
 
-        return torch.func.jvp(once, tuple(primals), directions)
+        first, second = torch.func.jvp(once, tuple(primals), directions)  # type: ignore[misc]
+        return first, second
 
     try:
         return torch.vmap(along)(*tangents)
@@ -66,7 +67,7 @@ def push_forward(function: Callable[..., Tensor], *arguments: Jet) -> Jet:
     """The jet of function(u, v, ...) from the jets of its arguments; samples are independent."""
     primals = tuple(jet.value for jet in arguments)
     first, second = second_along(function, primals, [jet.first for jet in arguments])
-    value, linear = torch.func.jvp(function, primals, tuple(jet.laplacian for jet in arguments))
+    value, linear = torch.func.jvp(function, primals, tuple(jet.laplacian for jet in arguments))  # type: ignore[misc]
     return Jet(value, first, second.sum(0) + linear)
 
 
