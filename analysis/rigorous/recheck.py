@@ -97,7 +97,8 @@ class _Recheck:
             if values.shape != floats[key].shape or not np.array_equal(values, floats[key]):
                 raise CertificateRejected(f"the certificate is about another model: {key} differs from the file's")
         same = (model["activation"] == weights.activation and model["injection"] == weights.injection
-                and self.c == weights.quadratic and self.s == weights.base_width and (not weights.sha256 or model["sha256"] == weights.sha256))
+                and self.c == weights.quadratic and self.s == weights.base_width
+                and (not weights.sha256 or model["sha256"] == weights.sha256))
         if not same:
             raise CertificateRejected("the certificate is about another model: activation, readout or file hash differ")
 
