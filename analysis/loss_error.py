@@ -12,13 +12,19 @@ and with p_j >= |J^j|_2, |D|_2 the operator and |D|_F the Frobenius norm, T[a, v
     |Lz - Lz^(K)| <= p_K |Lz| + sum_{k<K} p_{K-1-k} (2 |T| p_k |D|_F + |f_zz| p_k^2 |D|_F |D|_2)
 
 (and the like for D^2z, with T and f_zz unfolded along the other leg). p_j = |J^j|_2 is the level "powers";
-p_j = kappa q^j with q < 1 the level "law": score errors decay like q^K, errors of trace and loss like K q^K. Valid for every K.
+p_j = kappa q^j with q < 1 the level "law": score errors decay like q^K, errors of trace and loss like K q^K.
+The level "sharp" applies the triangle inequality only to the terms of
+
+    gamma . (D^2z - D^2z^(K))[u, v] = a_K . D^2z[u, v]
+                                      + sum_{k<K} a_{K-1-k} . (T[E_k u, v] + T[E_k v, u] - f_zz[E_k u, E_k v])
+
+with a_j = (J^T)^j gamma and E_k = J^k D.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import ceil, isfinite, log, sqrt
 from typing import Literal
 
@@ -31,7 +37,7 @@ from analysis.derivatives import derivatives_at
 from analysis.equilibrium_point import EPS, EquilibriumPoint, Map, equilibrium_point
 from analysis.majorants import Majorant
 
-Level = Literal["powers", "law"]
+Level = Literal["sharp", "powers", "law"]
 LogDensity = Callable[[Tensor, Tensor], Tensor]
 QUANTITIES = ("score", "trace", "score_matching", "sliced", "variance_reduced", "hessian")
 
@@ -67,7 +73,7 @@ class LossErrorBound:
 
 
 def loss_error_bounds(f: Map, log_density: LogDensity, x: Tensor, z_star: Tensor, steps: int, *,
-                      level: Level = "powers", residual_tol: float = 1e-8) -> list[LossErrorBound]:
+                      level: Level = "sharp", residual_tol: float = 1e-8) -> list[LossErrorBound]:
     """Bound the error of score, Hessian trace and score-matching losses for K = 1, ..., steps, at one sample.
 
     Args:
@@ -76,7 +82,7 @@ def loss_error_bounds(f: Map, log_density: LogDensity, x: Tensor, z_star: Tensor
         x: input, d numbers.
         z_star: equilibrium, n numbers.
         steps: the largest K, at least 1.
-        level: "powers" uses |J^j|_2, "law" only q and kappa.
+        level: "sharp" uses J^k D z and (J^T)^j gamma, "powers" only |J^j|_2, "law" only q and kappa.
         residual_tol: see `equilibrium_point`.
 
     Raises:
@@ -88,7 +94,9 @@ def loss_error_bounds(f: Map, log_density: LogDensity, x: Tensor, z_star: Tensor
     check_steps(steps)
     point = equilibrium_point(f, x, z_star, residual_tol=residual_tol)
     sample = _Sample(point, lambda z, u: log_density(z.reshape(z_star.shape), u.reshape(x.shape)))
-    return sample.bounds(powers_of(point, steps, level))
+    powers = powers_of(point, steps, level)
+    errors = sample.sharp(steps) if level == "sharp" else sample.by_norms(powers.sizes)
+    return sample.bounds(errors, powers)
 
 
 def check_steps(steps: int) -> None:
@@ -119,8 +127,8 @@ def powers_of(point: EquilibriumPoint, steps: int, level: Level) -> Powers:
     grow = 1 + 8 * steps * len(point.jacobian) * EPS
     if level == "law":
         return Powers([1.0] + [grow * kappa * q**j for j in range(1, steps + 1)], q, kappa)
-    if level != "powers":
-        raise ValueError(f"level must be 'powers' or 'law', not {level!r}")
+    if level not in ("sharp", "powers"):
+        raise ValueError(f"level must be 'sharp', 'powers' or 'law', not {level!r}")
     sizes, power = [1.0], torch.eye(len(point.jacobian), dtype=torch.float64)
     for _ in range(steps):
         power = point.jacobian @ power
@@ -145,7 +153,7 @@ def fisher_divergence_error(divergence: float, score_bounds: Sequence[float]) ->
 
 
 def least_phantom_steps(accuracy: float, f: Map, log_density: LogDensity, x: Tensor, z_star: Tensor, *,
-                        quantity: str = "score", relative: bool = True, level: Level = "powers",
+                        quantity: str = "score", relative: bool = True, level: Level = "sharp",
                         max_steps: int = 256) -> int:
     """The least K whose bound promises the accuracy: with so many phantom steps the error is certainly below it.
 
@@ -208,58 +216,99 @@ def _least(accuracy: float, f: Map, log_density: LogDensity, x: Tensor, z_star: 
 
 
 class _Sample:
-    """Norms at one equilibrium, from which all bounds follow."""
+    """One equilibrium with its derivatives, from which all bounds follow."""
 
     def __init__(self, point: EquilibriumPoint, log_density: LogDensity) -> None:
         z, x = point.z, point.x
         exact = derivatives_at(point, 2)
-        first, second = exact.first, exact.second
-        laplacian = second.diagonal(dim1=1, dim2=2).sum(-1)
+        self.point, self.first, self.second = point, exact.first, exact.second
+        self.laplacian = self.second.diagonal(dim1=1, dim2=2).sum(-1)
         gamma, g_x = grad(log_density, argnums=(0, 1))(z, x)
         with torch.no_grad():
             (g_zz, g_zx), (_, g_xx) = hessian(log_density, argnums=(0, 1))(z, x)
-        curvature = (torch.tensordot(gamma, second, dims=1) + first.T @ g_zz @ first + g_zx.T @ first
-                     + first.T @ g_zx + g_xx)
-        self.score = float((first.T @ gamma + g_x).norm())
+        mixed = g_zx.T @ self.first
+        through = torch.tensordot(gamma, self.second, dims=1) + self.first.T @ g_zz @ self.first
+        curvature = through + mixed + mixed.T + g_xx
+        self.gamma, self.g_zz, self.g_zx = gamma.detach(), g_zz, g_zx
+        self.score = float((self.first.T @ gamma + g_x).norm())
         self.trace = float(curvature.trace())
-        self.dimension = x.numel()
-        self.gamma, self.mixed = float(gamma.norm()), float(g_zx.norm())
-        self.bend, self.bent = _two(g_zz), g_zz @ first
-        self.first, self.first_two = float(first.norm()), _two(first)
-        self.second, self.laplacian = float(second.norm()), float(laplacian.norm())
-        self.inner = _unfoldings(point, first)
-        self.slack = 64 * (z.numel() + x.numel()) * EPS * point.condition**2 * (
-            1 + self.gamma * (self.first + self.second) + abs(self.trace) + self.score)
+        sizes = float(self.gamma.norm()) * (float(self.first.norm()) + float(self.second.norm()))
+        # float64: eps times the length of sums, the condition of I - J once a derivative, the size of what is added
+        unit = 64 * (z.numel() + x.numel()) * EPS * point.condition**2
+        self.slack = unit * (1 + sizes + abs(self.trace) + self.score)
 
-    def bounds(self, powers: Powers) -> list[LossErrorBound]:
-        """All bounds for K = 1, ..., len(powers.sizes) - 1."""
-        p, inner = powers.sizes, self.inner
-        results = []
+    def by_norms(self, p: list[float]) -> list[_CurvatureError]:
+        """Errors of score, trace and Hessian for K = 1, 2, ... from bounds of |J^j|_2."""
+        inner, bent = _unfoldings(self.point, self.first), self.g_zz @ self.first
+        first, two, gamma = float(self.first.norm()), _two(self.first), float(self.gamma.norm())
+        found = []
         for count in range(1, len(p)):
-            error = p[count] * self.first
-            laplacian, second = p[count] * self.laplacian, p[count] * self.second
+            error = p[count] * first
+            laplacian, second = p[count] * float(self.laplacian.norm()), p[count] * float(self.second.norm())
             for k in range(count):
-                square = p[k] ** 2 * self.first * self.first_two
-                laplacian += p[count - 1 - k] * (2 * inner.mixed_out * p[k] * self.first + inner.bend_out * square)
-                second += p[count - 1 - k] * (2 * inner.mixed_in * p[k] * self.first + inner.bend_in * square)
-            score = self.gamma * p[count] * self.first_two + self.slack
-            squared = self.bend * error * error
-            trace = (self.gamma * laplacian + 2 * float(self.bent.norm()) * error + squared + 2 * self.mixed * error
-                     + self.slack)
-            curvature = (self.gamma * second + 2 * _two(self.bent) * error + squared + 2 * self.mixed * error
-                         + self.slack)
+                square = p[k] ** 2 * first * two
+                laplacian += p[count - 1 - k] * (2 * inner.mixed_out * p[k] * first + inner.bend_out * square)
+                second += p[count - 1 - k] * (2 * inner.mixed_in * p[k] * first + inner.bend_in * square)
+            common = _two(self.g_zz) * error * error + 2 * float(self.g_zx.norm()) * error
+            found.append(_CurvatureError(gamma * p[count] * two,
+                                         gamma * laplacian + 2 * float(bent.norm()) * error + common,
+                                         gamma * second + 2 * _two(bent) * error + common))
+        return found
+
+    def sharp(self, steps: int) -> list[_CurvatureError]:
+        """The same from J^k D and (J^T)^j gamma themselves; each difference of step k is one term."""
+        duals, errors = [self.gamma], [self.first]
+        for _ in range(steps):
+            duals.append(self.point.jacobian.T @ duals[-1])
+            errors.append(self.point.jacobian @ errors[-1])
+        forms = [_bilinear(self.point, self.first, dual) for dual in duals[:steps]]
+        found = []
+        for count in range(1, steps + 1):
+            terms = [torch.tensordot(duals[count], self.second, dims=1)]
+            for k in range(count):
+                mixed, bend = forms[count - 1 - k]
+                half = errors[k].T @ mixed
+                terms.append(half + half.T - errors[k].T @ bend @ errors[k])
+            error = errors[count]
+            half = error.T @ (self.g_zz @ self.first + self.g_zx)
+            terms.append(half + half.T - error.T @ self.g_zz @ error)
+            found.append(_CurvatureError(float((error.T @ self.gamma).norm()),
+                                         sum(abs(float(term.trace())) for term in terms), sum(map(_two, terms))))
+        return found
+
+    def bounds(self, errors: list[_CurvatureError], powers: Powers) -> list[LossErrorBound]:
+        """What these errors mean for the losses."""
+        results = []
+        for count, error in enumerate(errors, start=1):
+            score, trace, curvature = (size + self.slack for size in (error.score, error.trace, error.hessian))
             half = (Majorant(self.score, score) * Majorant(self.score, score)).error / 2
+            dimension = self.point.x.numel()
             results.append(LossErrorBound(
                 steps=count, score=score, trace=trace, hessian=curvature, score_matching=half + trace,
-                sliced=self.dimension * (half + curvature), variance_reduced=half + self.dimension * curvature,
+                sliced=dimension * (half + curvature), variance_reduced=half + dimension * curvature,
                 exact_score=self.score, exact_trace=abs(self.trace),
                 exact_loss=abs(0.5 * self.score**2 + self.trace), q=powers.q, kappa=powers.kappa))
-        for bound in results:
-            for field in fields(bound):
-                if not isfinite(getattr(bound, field.name)):
-                    raise ValueError(f"the bound of {field.name} overflows at K = {bound.steps}: the steps diverge "
-                                     f"(q = {bound.q:.4g})")
+            if not isfinite(results[-1].sliced):
+                raise ValueError(f"the bounds overflow at K = {count}: the steps diverge (q = {powers.q:.4g})")
         return results
+
+
+@dataclass(frozen=True)
+class _CurvatureError:
+    """Bounds of |s - s_K|_2, |tr H - tr H_K| and |H - H_K|_2."""
+
+    score: float
+    trace: float
+    hessian: float
+
+
+def _bilinear(point: EquilibriumPoint, first: Tensor, dual: Tensor) -> tuple[Tensor, Tensor]:
+    """The matrices [n, d] and [n, n] of (a, v) -> dual . T[a, v] and (a, b) -> dual . f_zz[a, b]."""
+    def slopes(z: Tensor, x: Tensor) -> Tensor:
+        return grad(lambda y: dual @ point.f(y, x))(z)
+    with torch.no_grad():
+        bend, cross = jacrev(slopes, argnums=(0, 1))(point.z, point.x)
+    return cross + bend @ first, bend
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def _histogram(ax: Axes, values: Any, bins: Any, label: str, **kwargs: Any) -> N
                 "solved again under each derivative (filled) or shared (line). Middle: one minus the cosine similarity "
                 "of the scores. Right: one minus the cosine similarity of the loss gradients, a training step a count, "
                 "over all parameters (filled) and those of the equilibrium alone (line). Logarithmic axes: on the "
-                "paper's linear ones all mass falls into one bin.",
+                "paper's linear ones all mass falls into one bin. The first bin holds what lies below it too.",
         records=("appendix-c-sm", "appendix-c-ssm"))
 def draw_histograms(sm: dict[str, Any], ssm: dict[str, Any], theme: Theme) -> Figure:
     """Three histograms an objective."""
@@ -34,13 +34,13 @@ def draw_histograms(sm: dict[str, Any], ssm: dict[str, Any], theme: Theme) -> Fi
     for row, record in enumerate((sm, ssm)):
         route = record["routes"]["K=2"]
         left, middle, right = axes[3 * row:3 * row + 3]
-        bins = np.logspace(-2, 1.5, 36)
+        bins = np.logspace(-3, 1.5, 40)
         _histogram(left, 100 * np.array(route["score"]), bins, "alpha solved again", color=theme.palette[0], alpha=0.6)
         _histogram(left, 100 * np.array(route["score_shared"]), bins, "alpha shared", color=theme.palette[1],
                    histtype="step", linewidth=1.6)
         left.set(xscale="log", xlabel="relative error of score [%]",
                  ylabel=f"{NAMES[record['objective']]}: samples [%]")
-        _histogram(middle, 1 - np.array(route["score_cosine"]), np.logspace(-8, -2, 36), "", color=theme.palette[0],
+        _histogram(middle, 1 - np.array(route["score_cosine"]), np.logspace(-9, -2, 36), "", color=theme.palette[0],
                    alpha=0.6)
         middle.set(xscale="log", xlabel="1 - cosine of scores", ylabel="samples [%]")
         bins = np.logspace(-6, -1, 36)
@@ -89,18 +89,20 @@ def draw_training(sm: dict[str, Any], ssm: dict[str, Any], theme: Theme) -> Figu
 
 @figure(name="appendix-c-orders", title="Errors against the number of phantom steps on the trained model, with bounds",
         caption="Left and middle: errors of the first and second derivatives of one kernel's equilibrium, relative to "
-                "the derivative, at several equilibria (dots), and at the first of them the sharp bound, the bound by "
-                "norms of powers of J, and the law q^K or K q^(K-1) (lines). Right: relative error of the model's "
-                "score (median; bar to the 90 % quantile) and of its loss gradient.",
+                "the derivative: at one equilibrium (large dots) with its sharp bound, the bound by norms of powers "
+                "of J and the law q^K or K q^(K-1) (lines), and at others (small dots, without their bounds). Right: "
+                "relative error of the model's score (median; bar to the 90 % quantile) and of its loss gradient.",
         records=("appendix-c-orders",))
 def draw_orders(record: dict[str, Any], theme: Theme) -> Figure:
     """Derivatives with bounds, then score and gradient."""
     drawing, (left, middle, right) = canvas(theme, 1, 3, height=3.3, width=9.0)
     entries = record["sm"]["derivatives"]
     for ax, order in ((left, "first"), (middle, "second")):
-        for index, entry in enumerate(entries):
-            ax.plot(entry["steps"], np.array(entry[order]) / entry[f"{order}_size"], marker=".", linestyle="none",
-                    color=theme.palette[0], label="measured" if index == 0 else None)
+        for index, entry in enumerate(reversed(entries)):
+            last = index == len(entries) - 1
+            ax.plot(entry["steps"], np.array(entry[order]) / entry[f"{order}_size"], marker="o", linestyle="none",
+                    markersize=5 if last else 2.5, color=theme.palette[0] if last else theme.muted,
+                    label="measured" if last else "elsewhere" if index == 0 else None)
         first = entries[0]
         for color, level in zip(theme.palette[1:], ("sharp", "powers", "law"), strict=False):
             ax.plot(first["steps"], np.array(first[f"{order}_{level}"]) / first[f"{order}_size"], color=color,

@@ -23,8 +23,9 @@ def _require_torch_dependence(function: Map, z: Tensor, captured: Sequence[Tenso
     with torch.no_grad():
         moved = z + 1e-3 * (1 + z.abs())
         if not torch.equal(function(z, *captured), function(moved, *captured)):
-            raise ValueError("f depends on z, but its result carries no derivative with respect to z: it leaves torch "
-                             "on the way (numpy, .detach(), .item(), torch.no_grad()). Write f in torch operations on z")
+            raise ValueError(
+                "f depends on z, but its result carries no derivative with respect to z: it leaves torch on the way "
+                "(numpy, .detach(), .item(), torch.no_grad()). Write f in torch operations on z")
 
 
 class JacobianProducts:

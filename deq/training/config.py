@@ -72,6 +72,7 @@ class DataOptions:
         channels: image channels (synthetic).
         rows: rows of the synthetic set.
         split: of tables, "released" or "70/20/10".
+        test_limit: test images on which costly numbers are evaluated, 0 for all (exact losses of images take d passes).
     """
 
     name: str
@@ -81,6 +82,7 @@ class DataOptions:
     channels: int = 3
     rows: int = 64
     split: str = "released"
+    test_limit: int = 0
 
 
 @dataclass(frozen=True)
