@@ -14,9 +14,8 @@ from figures.style import Theme, canvas, legend
 @figure(name="truncation-error", title="Error of K phantom steps and its bounds",
         caption="A dense tanh equilibrium (n = 16, d = 3, |W|_2 = 0.95). Error of first (left) and second (right) "
                 "derivatives relative to the exact ones, in Frobenius norm, with three bounds: sharp (from the "
-                "identity), "
-                "powers (norms of J^k), law (kappa q^K and its K q^K continuation, q = |J|_2). Deterministic; no "
-                "error bars.",
+                "identity), powers (norms of J^k), law (kappa q^K and its K q^K continuation, q = |J|_2). Bounds level "
+                "off at their allowance for float64 rounding. Deterministic; no error bars.",
         records=("truncation-sweep",))
 def draw_error(sweep: dict[str, Any], theme: Theme) -> Figure:
     """Two panels, first and second order."""
@@ -36,10 +35,8 @@ def draw_error(sweep: dict[str, Any], theme: Theme) -> Figure:
 
 @figure(name="truncation-laws", title="The laws of the three orders",
         caption="One softplus equilibrium in 160 digits. Left: error of the derivative of order 1, 2, 3 (the third "
-                "mixed, "
-                "as in a score-matching gradient) against K. Right: the same over q^K, with lines of slope 0, 1 and "
-                "2: the "
-                "orders decay like q^K, K q^K and K^2 q^K. Deterministic; no error bars.",
+                "mixed, as in a score-matching gradient) against K. Right: the same over q^K, with lines of slope 0, 1 "
+                "and 2: the orders decay like q^K, K q^K and K^2 q^K. Deterministic; no error bars.",
         records=("truncation-laws",))
 def draw_laws(laws: dict[str, Any], theme: Theme) -> Figure:
     """Errors, and errors over q^K on logarithmic axes."""
@@ -63,11 +60,9 @@ def draw_laws(laws: dict[str, Any], theme: Theme) -> Figure:
 
 
 @figure(name="truncation-radius", title="As the spectral radius tends to one",
-        caption="Quadratic equilibria with a symmetric J whose largest eigenvalue is the spectral radius. Left: size "
-                "of the "
-                "first and second derivative; right: steps K for a relative error of 0.001. Dashed: the powers 1 and "
-                "3 of "
-                "1/(1 - radius). Deterministic; no error bars.",
+        caption="Quadratic equilibria with a symmetric J whose largest eigenvalue is the spectral radius. Left: size of "
+                "the first and second derivative; right: steps K for a relative error of 0.001. Dashed: the powers 1 "
+                "and 3 of 1/(1 - radius). Deterministic; no error bars.",
         records=("truncation-radius",))
 def draw_radius(sweep: dict[str, Any], theme: Theme) -> Figure:
     """Growth of the derivatives, and of the steps that are needed."""
@@ -87,37 +82,27 @@ def draw_radius(sweep: dict[str, Any], theme: Theme) -> Figure:
 
 
 @figure(name="phantom-curl", title="Phantom scores rotate",
-        caption="z = x2 + x1 z with log p = z, whose exact score is a gradient. Maps: the curl of the phantom score "
-                "for "
-                "K = 1, 2, 8 in closed form, on one colour scale. Right: its size at x = (1/2, 1) against K.",
+        caption="z = x2 + x1 z with log p = z, whose exact score is a gradient field. Left: the curl of the phantom "
+                "score (it depends on x1 alone) in closed form. Right: its size at x1 = 1/2 against K.",
         records=("phantom-curl",))
 def draw_curl(record: dict[str, Any], theme: Theme) -> Figure:
-    """Three maps and the decay."""
-    drawing, axes = canvas(theme, 1, 4, height=2.5, width=9.0)
-    grid = np.array(record["grid"])
-    limit = max(np.abs(np.array(record["fields"][f"K={k}"])).max() for k in (1, 2, 8))
-    for ax, k in zip(axes[:3], (1, 2, 8), strict=True):
-        field = np.array(record["fields"][f"K={k}"])
-        mesh = ax.pcolormesh(grid, grid, field, cmap="RdBu_r", vmin=-limit, vmax=limit, shading="nearest")
-        ax.set(xlabel="x1", title=f"K = {k}", aspect="equal")
-        ax.grid(False)
-    axes[0].set_ylabel("x2")
-    bar = drawing.colorbar(mesh, ax=axes[:3], shrink=0.8)
-    bar.set_label("curl of the score", color=theme.ink)
-    bar.ax.tick_params(colors=theme.muted)
-    axes[3].plot(record["K"], np.abs(record["at half"]), color=theme.palette[1], marker="o", markersize=3)
-    axes[3].set(yscale="log", xlabel="steps K", ylabel="|curl| at (1/2, 1)")
+    """Curl along x1, and its decay."""
+    drawing, (left, right) = canvas(theme, 1, 2, height=3.0)
+    for index, (name, values) in enumerate(record["curves"].items()):
+        left.plot(record["x1"], values, color=theme.palette[index], linestyle=("-", "--", "-.", ":")[index],
+                  label=name.replace("=", " = "))
+    left.set(xlabel="x1", ylabel="curl of the phantom score")
+    right.plot(record["K"], np.abs(record["at half"]), color=theme.palette[1], marker="o", markersize=3)
+    right.set(yscale="log", xlabel="steps K", ylabel="|curl| at x1 = 1/2")
+    legend(left, theme)
     return drawing
 
 
 @figure(name="phantom-optimum", title="What phantom score matching learns",
-        caption="Data N(0, 1), a model whose exact score is -theta x, so theta = 1 is right. The theta that "
-                "minimises the "
-                "score-matching loss with phantom derivatives: with the trace autograd returns (bars; dots: through "
-                "deq on "
-                "120 Gauss-Hermite nodes), and with the true divergence of the phantom score. Quadrature in 30 "
-                "digits; no "
-                "error bars.", records=("phantom-optimum",))
+        caption="Data N(0, 1), a model whose exact score is -theta x, so theta = 1 is right. The theta that minimises "
+                "the score-matching loss with phantom derivatives: with the trace autograd returns (bars; dots: through "
+                "deq), and with the true divergence of the phantom score. Quadrature in 30 digits; no error bars.",
+        records=("phantom-optimum",))
 def draw_optimum(record: dict[str, Any], theme: Theme) -> Figure:
     """Bars for K = 1, 2, 3."""
     drawing, (ax,) = canvas(theme, height=3.0, width=5.4)
@@ -129,9 +114,7 @@ def draw_optimum(record: dict[str, Any], theme: Theme) -> Figure:
            label="true divergence")
     ax.plot(at - 0.18, [record["rows"][n]["deq"] for n in names], "o", color=theme.ink, markersize=4, label="through "
                                                                                                             "deq")
-    ax.axhline(1.0, color=theme.palette[1], linewidth=1.2, linestyle="--")
-    ax.annotate("right optimum", (len(names) - 0.55, 1.0), xytext=(0, 4), textcoords="offset points", ha="right",
-                color=theme.palette[1], fontsize=8.5)
+    ax.axhline(1.0, color=theme.palette[1], linewidth=1.4, linestyle="--", label="right optimum")
     ax.set(xticks=at, xticklabels=names, ylabel="learned theta")
     legend(ax, theme)
     return drawing

@@ -47,7 +47,7 @@ def _drawn(context: Context, key: str, count: int) -> list[Case]:
 def bounds_hold(context: Context, order: int, falsify: str = "") -> Evidence:
     """Measured errors of both orders against the sharp, the powers and the law bound, K = 1 ... 8."""
     out, violations = [], 0
-    count = context.choose(6, 15, 300) if not falsify else 6
+    count = context.choose(4, 9, 300) if not falsify else 4
     for case in _drawn(context, f"bounds-{order}", count):
         table = bounds_at(case.point, 8)
         exact = derivatives_at(case.point, 2).tensors[order - 1]
