@@ -60,7 +60,7 @@ def draw_laws(laws: dict[str, Any], theme: Theme) -> Figure:
 
 
 @figure(name="truncation-radius", title="As the spectral radius tends to one",
-        caption="Quadratic equilibria with a symmetric J whose largest eigenvalue is the spectral radius. Left: size of "
+        caption="Quadratic equilibria with a symmetric J whose largest eigenvalue is the radius. Left: size of "
                 "the first and second derivative; right: steps K for a relative error of 0.001. Dashed: the powers 1 "
                 "and 3 of 1/(1 - radius). Deterministic; no error bars.",
         records=("truncation-radius",))
@@ -100,8 +100,8 @@ def draw_curl(record: dict[str, Any], theme: Theme) -> Figure:
 
 @figure(name="phantom-optimum", title="What phantom score matching learns",
         caption="Data N(0, 1), a model whose exact score is -theta x, so theta = 1 is right. The theta that minimises "
-                "the score-matching loss with phantom derivatives: with the trace autograd returns (bars; dots: through "
-                "deq), and with the true divergence of the phantom score. Quadrature in 30 digits; no error bars.",
+                "the score-matching loss with phantom derivatives: with the trace autograd returns (bars; dots: "
+                "through deq), and with the true divergence of the phantom score. Quadrature in 30 digits; no error bars.",
         records=("phantom-optimum",))
 def draw_optimum(record: dict[str, Any], theme: Theme) -> Figure:
     """Bars for K = 1, 2, 3."""

@@ -31,8 +31,7 @@ def _integration_by_parts(share: sympy.Rational) -> Evidence:
         checks[f"d = {d}: the difference is a divergence"] = bool(
             sympy.simplify(sympy.expand(density * (matching - fisher) - flow)) == 0)
     return identities(checks, "general density p and field s, componentwise in every d; the integral of div(p s) "
-                              "vanishes "
-                      "where p s does at infinity", complete=True)
+                      "vanishes where p s does at infinity", complete=True)
 
 
 def _quadrature(share: float) -> Evidence:
@@ -56,8 +55,7 @@ def _quadrature(share: float) -> Evidence:
         gap = float(abs(matching - fisher))
     # 30 digits less the digits mpmath.diff loses (half of them at worst); densities at the ends are below 1e-24.
     return Evidence(Method.HIGH_PRECISION, holds_if(gap <= 1e-12), "a Gaussian mixture in one dimension, a cubic "
-                                                                   "score, "
-                    "quadrature in 30 digits", {"difference": gap, "tolerance": 1e-12})
+                    "score, quadrature in 30 digits", {"difference": gap, "tolerance": 1e-12})
 
 
 @TOPIC.claim(
@@ -93,15 +91,13 @@ def _denoising(smoothed: bool) -> list[Evidence]:
         checks["two atoms: the minimiser is the score of the smoothed density"] = bool(
             sympy.simplify(mean - wanted) == 0)
     return [identities(checks, "least squares is minimised by the conditional mean; two free atoms (by superposition "
-                               "any "
-                       "data) and Gaussian data, all symbols free", complete=smoothed)]
+                       "any data) and Gaussian data, all symbols free", complete=smoothed)]
 
 
 @TOPIC.claim(
     id="sm-5358", title="Denoising score matching learns the smoothed score", source="[SM] §2, eq. (2)",
     statement=r"$E\,\frac{1}{2}|s(\tilde x) + (\tilde x - x)/\sigma^2|^2$ with $\tilde x = x + \sigma \epsilon$ is "
-              r"minimised by "
-              r"the score of the data smoothed with $N(0, \sigma^2)$.",
+              r"minimised by the score of the data smoothed with $N(0, \sigma^2)$.",
     expected=Verdict.PROVED, control_note="the score of the unsmoothed data", control=lambda context: _denoising(False))
 def denoising(context: Context) -> list[Evidence]:
     """Conditional means in closed form."""
@@ -123,8 +119,7 @@ def _sliced(context: Context, unit_length: bool) -> list[Evidence]:
         checks[f"d = {d}: SSM averages to SM"] = bool(sympy.expand(sliced - full) == 0)
         checks[f"d = {d}: SSM-VR averages to SM"] = bool(sympy.expand(reduced - full) == 0)
     evidence = [identities(checks, "all sign vectors (Rademacher), free s and Ds; both averages use E v_i v_j only, "
-                                   "so any v "
-                           "with E vv^T = I does", complete=True)]
+                           "so any v with E vv^T = I does", complete=True)]
     if unit_length:
         return evidence
     generator = context.generator("sliced")
@@ -145,8 +140,7 @@ def _sliced(context: Context, unit_length: bool) -> list[Evidence]:
 @TOPIC.claim(
     id="sm-d7ba", title="Sliced score matching averages to score matching", source="[SM] §2, eq. (3)",
     statement=r"If $E\,v v^T = I$ then $E_v[\frac{1}{2}(v \cdot s)^2 + v \cdot D s\, v] = E_v[\frac{1}{2}|s|^2 + v "
-              r"\cdot D s\, "
-              r"v] = \frac{1}{2}|s|^2 + \mathrm{tr}(D s)$: SSM and SSM-VR are unbiased for SM.",
+              r"\cdot D s\, v] = \frac{1}{2}|s|^2 + \mathrm{tr}(D s)$: SSM and SSM-VR are unbiased for SM.",
     expected=Verdict.PROVED, control_note="directions of unit length, where E vv^T = I/d",
     control=lambda context: _sliced(context, unit_length=True))
 def sliced(context: Context) -> list[Evidence]:

@@ -82,8 +82,7 @@ def _record_curl(context: Context) -> None:
 @TOPIC.claim(
     id="own-4131", title="A phantom score is a gradient field", source="deqproof, on [SM] §3.4",
     statement=r"The phantom score $s_K(x) = D z^{(K)}(x)^T \nabla_z \log p$ is the gradient of some function, as a "
-              r"score must "
-              r"be.",
+              r"score must be.",
     expected=Verdict.REFUTED, control_note="the exact score", control=lambda context: _curl(context, exact=True),
     figures=("phantom-curl",))
 def gradient_field(context: Context) -> list[Evidence]:
@@ -109,8 +108,7 @@ def _trace(steps: tuple[int, ...], shifted: bool) -> list[Evidence]:
 @TOPIC.claim(
     id="own-8912", title="The trace autograd returns is the score's divergence", source="deqproof, on [SM] §3.4",
     statement=r"The Hessian trace of $z^{(K)}$ with $z^{(0)}$ held fixed, which autograd returns, is the divergence "
-              r"of the "
-              r"phantom score $s_K$.",
+              r"of the phantom score $s_K$.",
     expected=Verdict.REFUTED, control_note="exact derivatives", control=lambda context: _trace((1,), shifted=True))
 def trace_gap(context: Context) -> list[Evidence]:
     """Both in closed form."""
@@ -136,9 +134,8 @@ def _loss_bias(steps: tuple[int | None, ...]) -> list[Evidence]:
 @TOPIC.claim(
     id="own-6349", title="Phantom score matching measures the Fisher divergence", source="deqproof, on [SM] eq. (1) "
                                                                                          "with §3.4",
-    statement=r"With phantom derivatives $E[\frac{1}{2} s_K^2 + \mathrm{tr}]$ is still the Fisher divergence of "
-              r"$s_K$ up to a "
-              r"constant of the data (Hyvärinen's integration by parts).",
+    statement=r"With phantom derivatives $E[\frac{1}{2} s_K^2 + \mathrm{tr}]$ is still the Fisher divergence of $s_K$ "
+              r"up to a constant of the data (Hyvärinen's integration by parts).",
     expected=Verdict.REFUTED, control_note="exact derivatives", control=lambda context: _loss_bias((None,)))
 def fisher_bias(context: Context) -> list[Evidence]:
     """A one-dimensional model whose exact score is -x, K = 1, 2, 3."""
@@ -178,8 +175,7 @@ def _optimum(context: Context, exact: bool) -> list[Evidence]:
         name = "exact" if k is None else f"K = {k}"
         record[name] = {"frozen": float(theta), "divergence": float(true), "deq": through}
         out.append(Evidence(Method.HIGH_PRECISION, holds_if(unbiased), f"the same model, data N(0, 1), {name}, "
-                                                                       f"30-digit "
-                            "quadrature of the parabola in theta",
+                            "30-digit quadrature of the parabola in theta",
                             {"learned precision": float(theta), "wanted": 1.0,
                              "with the true divergence of the phantom score": float(true)}))
         domain = "the same through deq and autograd on 24 Gauss-Legendre panels of 20 nodes"
@@ -193,11 +189,9 @@ def _optimum(context: Context, exact: bool) -> list[Evidence]:
 
 @TOPIC.claim(
     id="own-9697", title="Phantom training finds the right optimum", source="deqproof, on [SM] §3.4",
-    statement=r"Minimising the score-matching loss with phantom derivatives, $K = 1, 2, 3$, finds the same "
-              r"parameters as "
-              r"with exact ones: on data $N(0,1)$, the model $z = c z - \theta (1 - c) x^2 / 2$ with $c(x) = "
-              r"\frac{9}{10} "
-              r"x^2/(1+x^2)$, whose equilibrium $-\theta x^2/2$ is Gaussian, learns $\theta = 1$.",
+    statement=r"Minimising the score-matching loss with phantom derivatives, $K = 1, 2, 3$, finds the same parameters "
+              r"as with exact ones: on data $N(0,1)$, the model $z = c z - \theta (1 - c) x^2 / 2$ with $c(x) = "
+              r"\frac{9}{10} x^2/(1+x^2)$, whose equilibrium $-\theta x^2/2$ is Gaussian, learns $\theta = 1$.",
     expected=Verdict.REFUTED, control_note="exact derivatives", control=lambda context: _optimum(context, exact=True),
     figures=("phantom-optimum",))
 def learned(context: Context) -> list[Evidence]:
@@ -211,15 +205,13 @@ def _damping(threshold_sign: int) -> list[Evidence]:
     product = (1 - lam) * (1 - j) * ((1 - lam) + threshold_sign * j * (1 + lam))
     return [identities({"(1 - lambda + lambda j)^2 - j^2 = (1 - lambda)(1 - j)((1 - lambda) + j (1 + lambda))": bool(
         sympy.expand(square_gap - product) == 0)}, "all real j and lambda; for lambda < 1 and j < 1 the first two "
-                                                   "factors are "
-        "positive, so the sign is that of the third", complete=True)]
+        "factors are positive, so the sign is that of the third", complete=True)]
 
 
 @TOPIC.claim(
     id="own-41c1", title="When damping a phantom step helps", source="deqproof, on Geng et al. 2021",
-    statement=r"For a real eigenvalue $j < 1$ of $J$ and damping $0 < \lambda < 1$, the damped step's factor "
-              r"$1 - \lambda + \lambda j$ is smaller in modulus than $j$ exactly when $j < "
-              r"-(1-\lambda)/(1+\lambda)$. On "
+    statement=r"For a real eigenvalue $j < 1$ of $J$ and damping $0 < \lambda < 1$, the damped step's factor $1 - "
+              r"\lambda + \lambda j$ is smaller in modulus than $j$ exactly when $j < -(1-\lambda)/(1+\lambda)$. On "
               r"positive eigenvalues damping always slows the phantom gradient down.",
     expected=Verdict.PROVED, control_note="the opposite sign of j", control=lambda context: _damping(-1))
 def damping(context: Context) -> list[Evidence]:
