@@ -83,7 +83,7 @@ def _hard_tanh(context: Context, rival: str) -> Sequence[Evidence]:
     id="rmt-f53d", title="The matched hard tanh network is closer to the tanh DEQ than a plain tanh network is",
     source="[RMT] section 4, H-Tanh-ENN",
     statement=r"On real images the one-layer hard tanh network that matches $\alpha_1$ and $\gamma^2$ of the tanh "
-              r"DEQ has a conjugate kernel closer to the DEQ's than a plain one-layer tanh network of the same diagonal.",
+              r"DEQ has a conjugate kernel closer to the DEQ's than a plain tanh layer of the same mean diagonal.",
     expected=Verdict.REFUTED, needs=("data:mnist", "data:fashion-mnist"),
     control=lambda context: _hard_tanh(context, "deterministic equivalent"),
     control_note="the hard tanh network against the deterministic equivalent with estimated statistics, which it beats",
