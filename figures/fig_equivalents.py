@@ -48,19 +48,21 @@ def draw_branches(record: dict[str, Any], theme: Theme) -> Figure:
     """Bends of both layers on both branches; residuals of the released fit."""
     drawing, (left, right) = canvas(theme, 1, 2)
     a2, bends = np.array(record["sigma_a2"]), record["bends"]
-    for branch, (color, name) in enumerate(zip(theme.palette, ("first layer most bent", "second layer most bent"),
-                                               strict=False)):
+    names = ("first layer most bent", "second layer most bent")
+    for branch, (color, name) in enumerate(zip(theme.palette, names, strict=False)):
         for layer, dashes in ((0, "-"), (1, "--")):
             left.plot(a2, [nets[min(branch, len(nets) - 1)][layer] for nets in bends], linestyle=dashes, color=color,
                       label=f"{name}: layer {layer + 1}")
     fits = np.array(record["released"])
-    right.semilogy(fits[:, 0], fits[:, 1], marker="o", markersize=4, color=theme.palette[1], label="SLSQP, released start")
+    right.semilogy(fits[:, 0], fits[:, 1], marker="o", markersize=4, color=theme.palette[1],
+                   label="SLSQP, released start")
     right.axhline(1e-14, color=theme.palette[0], linestyle="--", linewidth=1, label="bracketed solver")
     for ax in (left, right):
         ax.axvline(0.852786533896, color=theme.muted, linewidth=0.9)
         ax.set(xlabel=r"$\sigma_a^2$", xlim=(0, 1))
     left.set(ylabel=r"bend $u_l = d_l^2/s_l^2$")
     right.set(ylabel="largest relative residual")
-    legend(left, theme, loc="center left")
+    left.set_ylim(-0.05, 1.55)
+    legend(left, theme, loc="upper left")
     legend(right, theme, loc="center right")
     return drawing

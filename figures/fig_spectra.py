@@ -78,6 +78,6 @@ def draw_outliers(record: dict[str, Any], theme: Theme) -> Figure:
         ax.set(xlabel="dimension p", xscale="log", title=kind.upper())
         ax.set_xticks(sizes, [str(size) for size in sizes])
         ax.minorticks_off()
-    axes[0].set(ylabel="found / predicted")
-    legend(axes[1], theme)
+    axes[0].set(ylabel="found / predicted", ylim=(0.9, 1.25))
+    legend(axes[1], theme, loc="upper right")
     return drawing

@@ -161,7 +161,7 @@ def _thresholds(context: Context, bend: str | None) -> list[Evidence]:
                                   "above": sides[1]}))
         listed.append(float(high))
     if bend is None:
-        grid = np.linspace(0.01, 1.62, context.choose(30, 160, 600))
+        grid = np.linspace(0.01, 1.62, context.choose(30, 100, 600))
         context.record("rmt-depth", {
             "thresholds": listed, "limit": float(analysis.depth_limit()), "sigma_a2": grid.tolist(),
             "depth": [analysis.minimal_depth("relu", float(a2), sigma_b2=1.0) for a2 in grid]})
