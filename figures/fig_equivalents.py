@@ -1,68 +1,99 @@
-"""Equivalent networks: the least depth, and both branches of the two-layer solutions."""
+"""Pictures of deterministic equivalents: errors against dimension, the released covariance term, the refined ones."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.rates import fit_rate
 from figures.registry import figure
 from figures.style import Theme, canvas, legend
 
+MARKERS = "os^Dv"
 
-@figure(name="equivalent-depth", title="Least number of leaky-ReLU layers that match a ReLU DEQ",
-        caption="Least depth of a leaky-ReLU network with the conjugate kernel of the ReLU DEQ, against the variance "
-                "of the recurrent "
-                "weights (it does not depend on that of the input weights). Dashed: where a further layer is needed. "
-                "Solid vertical: no depth is enough beyond. Shaded: reachable with variances that add up to one.",
-        records=("rmt-depth",))
-def draw_depth(record: dict[str, Any], theme: Theme) -> Figure:
-    """A staircase with its thresholds."""
-    drawing, (ax,) = canvas(theme, height=3.2)
-    ax.step(record["sigma_a2"], record["depth"], where="mid", color=theme.palette[0], linewidth=1.8)
-    for index, threshold in enumerate(record["thresholds"]):
-        ax.axvline(threshold, color=theme.palette[1], linestyle="--", linewidth=0.9,
-                   label="thresholds" if index == 0 else None)
-        ax.annotate(f"{threshold:.4f}", (threshold, 0.98), xycoords=("data", "axes fraction"), rotation=90, va="top",
-                    ha="right", fontsize=7.5, color=theme.muted)
-    ax.axvline(record["limit"], color=theme.palette[2], linewidth=1.4, label=r"limit $4/(3-2/\pi)$")
-    ax.axvspan(0, 1, color=theme.grid, alpha=0.35, linewidth=0, label=r"$\sigma_a^2+\sigma_b^2=1$")
-    ax.set(xlabel=r"variance of the recurrent weights, $\sigma_a^2$", ylabel="least depth [layers]", yscale="log",
-           xlim=(0, record["limit"] * 1.03))
-    ticks = [1, 2, 3, 5, 10, 20, 30]
-    ax.set_yticks(ticks, [str(tick) for tick in ticks])
-    ax.minorticks_off()
-    legend(ax, theme, loc="center left")
+
+def _power_law(ax: Axes, sizes: list[int], errors: list[list[float]], colour: str, marker: str, label: str,
+               line: str = "-") -> None:
+    """Means with their spread (least to most of the draws) and the fitted law; the label gains the rate."""
+    values, x = np.array(errors), np.array(sizes, dtype=float)
+    rate = fit_rate(x, values)
+    mean = values.mean(axis=1)
+    bars = np.abs(np.stack([mean - values.min(axis=1), values.max(axis=1) - mean]))
+    ax.errorbar(x, mean, bars, fmt=marker, color=colour, markersize=4, capsize=2,
+                label=f"{label}: {rate.slope:.2f} ± {rate.high - rate.slope:.2f}")
+    ax.plot(x, rate.constant * x**rate.slope, color=colour, linewidth=1, linestyle=line)
+
+
+@figure(name="equivalent-errors", title="The paper's equivalents against the exact kernels",
+        caption="Spectral norm of kernel minus equivalent against dimension p (n = 0.8 p, the paper's two classes), "
+                "for CK (above) and NTK (below) and three sigma_a^2. Points are means over draws, bars their range; "
+                "legends give the fitted rate in p with half its 95 % interval.",
+        records=("equivalent-ck", "equivalent-ntk"))
+def draw_errors(ck: dict[str, Any], ntk: dict[str, Any], theme: Theme) -> Figure:
+    """Two rows of three panels."""
+    drawing, axes = canvas(theme, 2, 3, height=3.3, width=10.5, sharex=True)
+    for row, (record, name) in enumerate(((ck, "CK"), (ntk, "NTK"))):
+        for column, sigma in enumerate(record["sigmas"]):
+            ax = axes[3 * row + column]
+            for n, (activation, errors) in enumerate(record["errors"].items()):
+                _power_law(ax, record["sizes"], errors[column], theme.palette[n], MARKERS[n], activation)
+            ax.set(xscale="log", yscale="log", title=rf"{name}, $\sigma_a^2$ = {sigma}")
+            low, high = ax.get_ylim()
+            ax.set_ylim(low / 12, high)
+            ax.set_xticks(record["sizes"], [str(p) for p in record["sizes"]])
+            ax.minorticks_off()
+            if row:
+                ax.set_xlabel("dimension p")
+            if not column:
+                ax.set_ylabel("spectral-norm error")
+            legend(ax, theme, loc="lower left")
     return drawing
 
 
-@figure(name="equivalent-branches", title="The two two-layer equivalents, and what a local optimiser returns",
-        caption="Left: bends $u_l = d_l^2/s_l^2$ of the layers $s x + d|x|$ of both exact two-layer equivalents; they "
-                "merge and end at "
-                "$\\sigma_a^2 = 0.8528$ (vertical). Right: largest relative residual of the four equations left by "
-                "SLSQP from the "
-                "released start; the exact solutions are at rounding (below $10^{-14}$) wherever they exist.",
-        records=("rmt-branches",))
-def draw_branches(record: dict[str, Any], theme: Theme) -> Figure:
-    """Bends of both layers on both branches; residuals of the released fit."""
-    drawing, (left, right) = canvas(theme, 1, 2)
-    a2, bends = np.array(record["sigma_a2"]), record["bends"]
-    names = ("first layer most bent", "second layer most bent")
-    for branch, (color, name) in enumerate(zip(theme.palette, names, strict=False)):
-        for layer, dashes in ((0, "-"), (1, "--")):
-            left.plot(a2, [nets[min(branch, len(nets) - 1)][layer] for nets in bends], linestyle=dashes, color=color,
-                      label=f"{name}: layer {layer + 1}")
-    fits = np.array(record["released"])
-    right.semilogy(fits[:, 0], fits[:, 1], marker="o", markersize=4, color=theme.palette[1],
-                   label="SLSQP, released start")
-    right.axhline(1e-14, color=theme.palette[0], linestyle="--", linewidth=1, label="bracketed solver")
-    for ax in (left, right):
-        ax.axvline(0.852786533896, color=theme.muted, linewidth=0.9)
-        ax.set(xlabel=r"$\sigma_a^2$", xlim=(0, 1))
-    left.set(ylabel=r"bend $u_l = d_l^2/s_l^2$")
-    right.set(ylabel="largest relative residual")
-    left.set_ylim(-0.05, 1.55)
-    legend(left, theme, loc="upper left")
-    legend(right, theme, loc="center right")
+@figure(name="equivalent-released", title="What the released code's covariance term costs",
+        caption="Left: spectral-norm error of the CK equivalent with the right and with the released T (relu, "
+                "sigma_a^2 = 0.2, the paper's two classes); bars are the range over draws. Right: ratio of the two "
+                "errors over sigma_a^2, for the paper's classes and for three classes with unequal covariances.",
+        records=("equivalent-released",))
+def draw_released(record: dict[str, Any], theme: Theme) -> Figure:
+    """Errors and their ratio."""
+    drawing, (left, right) = canvas(theme, 1, 2, height=3.3, width=8.4)
+    _power_law(left, record["sizes"], record["right"], theme.palette[0], "o", "tr(CaCb)/p")
+    _power_law(left, record["sizes"], record["released"], theme.palette[1], "s", "released T", "--")
+    left.set(xscale="log", yscale="log", xlabel="dimension p", ylabel="spectral-norm error")
+    left.set_xticks(record["sizes"], [str(p) for p in record["sizes"]])
+    left.minorticks_off()
+    legend(left, theme)
+    cost = record["cost"]
+    for n, label in enumerate(("paper", "three classes")):
+        right.plot(cost["sigma_a2"], cost[label], marker="os"[n], color=theme.palette[n], label=label)
+    right.axhline(1, color=theme.muted, linewidth=1)
+    right.set(xlabel=r"$\sigma_a^2$", ylabel="error with released T / with right T", title=f"p = {cost['p'][0]:.0f}")
+    legend(right, theme)
+    return drawing
+
+
+@figure(name="equivalent-refined", title="Refined equivalents beside the paper's",
+        caption="Spectral-norm error of CK equivalents against dimension p (n = 0.8 p, three classes with unequal "
+                "covariances, sigma_a^2 = 0.5): the paper's, and ours with own norms and Hadamard powers up to order "
+                "1, 2, 3. Bars are the range over draws; legends give the rate in p with half its 95 % interval.",
+        records=("equivalent-refined",))
+def draw_refined(record: dict[str, Any], theme: Theme) -> Figure:
+    """One panel an activation."""
+    names = list(record["errors"])
+    drawing, axes = canvas(theme, 1, len(names), height=3.6, width=10.5, sharey=True)
+    keys = {"ck": "paper", "ck order 1": "order 1", "ck order 2": "order 2", "ck order 3": "order 3"}
+    for ax, name in zip(axes, names, strict=True):
+        for n, (key, label) in enumerate(keys.items()):
+            _power_law(ax, record["sizes"], record["errors"][name][key], theme.palette[n], MARKERS[n], label)
+        ax.set(xscale="log", yscale="log", xlabel="dimension p", title=name)
+        ax.set_xticks(record["sizes"], [str(p) for p in record["sizes"]])
+        ax.minorticks_off()
+        legend(ax, theme, loc="lower left")
+    low, high = axes[0].get_ylim()
+    axes[0].set_ylim(low / 300, high)
+    axes[0].set_ylabel("spectral-norm error")
     return drawing

@@ -79,7 +79,7 @@ class EquilibriumOptions:
     solver: str = "picard"
     tol: float = 1e-5
     max_iter: int = 128
-    on_failure: str = "raise"
+    on_failure: Any = "raise"
     reuse: bool = False
 
     def build(self, cell: nn.Module) -> nn.Module:
@@ -135,7 +135,7 @@ def count_parameters(module: nn.Module, trainable_only: bool = False) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable_only)
 
 
-def equilibrium_layers(module: nn.Module) -> dict[str, nn.Module]:
+def equilibrium_layers(module: nn.Module) -> dict[str, deq.DEQ]:
     """All `deq.DEQ` layers inside `module` by name; each keeps its last `Solution` in `.last`."""
     return {name: layer for name, layer in module.named_modules() if isinstance(layer, deq.DEQ)}
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from deq.models.blocks import count_parameters
+from deq.models.dkef import DKEF
 from deq.models.ncsn import NCSN
 from deq.models.nice import NICE
 from deq.models.ssmvae import SSMVAE
@@ -45,6 +46,12 @@ def _score(size: int, variant: str, depth: int = 8) -> Callable[[], nn.Module]:
     return lambda: SSMVAE(image_size=size, variant=variant, depth=depth).score_network
 
 
+def _dkef(dim: int, layers: int, inducing: int) -> Callable[[], nn.Module]:
+    if layers == 0:
+        return lambda: DKEF(dim, variant="deq", inducing=inducing)
+    return lambda: DKEF(dim, layers=layers, inducing=inducing)
+
+
 ROWS: tuple[CountRow, ...] = (
     CountRow(1, "CelebA SSM VAE", _score(64, "base"), 8.8),
     CountRow(1, "CelebA SSM VAE Aug(8)", _score(64, "aug", 8), 15),
@@ -54,6 +61,14 @@ ROWS: tuple[CountRow, ...] = (
     CountRow(1, "CIFAR-10 SSM VAE Aug(8)", _score(32, "aug", 8), 13),
     CountRow(1, "CIFAR-10 SSM VAE Aug(16)", _score(32, "aug", 16), 17),
     CountRow(1, "CIFAR-10 DEQ-SSM VAE", _score(32, "deq"), 7.5),
+    *(CountRow(2, f"{name} {layers}-layer DKEF", _dkef(dim, layers, 64), printed / 1000)
+      for name, dim, counts in (("Parkinson", 15, (10, 26, 51)), ("Wine", 11, (9, 25, 50)))
+      for layers, printed in zip((3, 8, 16), counts, strict=True)),
+    CountRow(2, "Parkinson DEQ DKEF", _dkef(15, 0, 64), 0.010),
+    CountRow(2, "Wine DEQ DKEF", _dkef(11, 0, 64), 0.009),
+    *(CountRow(3, f"{dim}-d {layers}-layer DKEF", _dkef(dim, layers, 200), printed / 1000)
+      for dim, counts in ((100, (22, 41, 66)), (200, (33, 50, 76)))
+      for layers, printed in zip((3, 8, 16), counts, strict=True)),
     CountRow(4, "SSM NICE", NICE, 15),
     CountRow(4, "DEQ-SSM NICE", lambda: NICE(variant="deq"), 14),
     CountRow(4, "DEQ-SSM NICE", lambda: NICE(variant="deq-released"), 14, "released map, without its unused modules"),

@@ -49,7 +49,8 @@ class ResidualCell(nn.Module):
 
     def forward(self, z: Tensor, u: Tensor) -> Tensor:
         """One application."""
-        norm = self.margin * (self.block.conv1.weight.norm() * self.block.conv2.weight.norm() + 1e-12)
+        first, second = (torch.linalg.vector_norm(conv.weight) for conv in (self.block.conv1, self.block.conv2))
+        norm = self.margin * (first * second + 1e-12)
         return self.block(z) / norm + u
 
 
@@ -161,6 +162,8 @@ class NCSN(nn.Module):
     Raises:
         ValueError: unknown variant, or sigmas out of order.
     """
+
+    sigmas: Tensor
 
     def __init__(self, channels: int = 128, image_channels: int = 3, variant: str = "cascaded", *,
                  sigma_max: float = 50.0, sigma_min: float = 0.01, levels: int = 232, margin: float = 2.0,

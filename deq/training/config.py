@@ -40,6 +40,9 @@ class RunOptions:
         keep: checkpoints that are kept.
         precision: of Lightning Fabric; "32-true" or "64-true".
         events: write event files for TensorBoard.
+        validate_every: steps between validations for early stopping (DKEF; 1 in the released code).
+        final_steps: of the second stage (DKEF).
+        temperatures: of the annealed log-normaliser in the evaluation (DKEF), 0 for no log-likelihood.
     """
 
     table: int = 0
@@ -52,6 +55,9 @@ class RunOptions:
     keep: int = 2
     precision: str = "32-true"
     events: bool = True
+    validate_every: int = 1
+    final_steps: int = 1000
+    temperatures: int = 200
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ class DataOptions:
         channels: image channels (synthetic).
         rows: rows of the synthetic set.
         split: of tables, "released" or "70/20/10".
+        test_limit: test images on which costly numbers are evaluated, 0 for all (exact losses of images take d passes).
     """
 
     name: str
@@ -75,6 +82,7 @@ class DataOptions:
     channels: int = 3
     rows: int = 64
     split: str = "released"
+    test_limit: int = 0
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,7 @@ class Trainer:
         loaded = checkpoint.load(kept[-1])
         state = loaded.state
         checkpoint.unpack(state, task.module, task.optimizers)
+        task.set_extra_state(state["extra"])
         if len(state["random"]) != self.fabric.world_size:
             raise TrainingStopped(f"{kept[-1]} was written by {len(state['random'])} processes, now there are "
                                   f"{self.fabric.world_size}; resume with as many")
@@ -177,13 +178,16 @@ class Trainer:
         bar = tqdm(range(start, options.steps), initial=start, total=options.steps, unit="step",
                    disable=not self.progress or writer is None)
         since, counted = began, 0
+        step = start
         for index in bar:
+            if task.done:
+                break
             step = index + 1
             numbers = self._update(task, batches(index), step)
             counted += 1
             if step % options.log_every == 0 or step == options.steps:
                 now = time.perf_counter()
-                numbers |= monitor.read() | {"seconds_per_step": (now - since) / counted,
+                numbers |= monitor.read() | task.monitor() | {"seconds_per_step": (now - since) / counted,
                                              "memory_bytes": float(memory_bytes(self.fabric.device))}
                 latest |= numbers
                 self._tell(writer, bar, step, "train", numbers)
@@ -192,13 +196,13 @@ class Trainer:
                 self._tell(writer, bar, step, "evaluation", self._measure(task.evaluate))
             if step % options.checkpoint_every == 0 and step < options.steps:
                 self._save(task, folder, step)
-        if start < options.steps:
-            self._save(task, folder, options.steps)
+        if start < step:
+            self._save(task, folder, step)
         for kind, measure in (("finish", task.finish), ("evaluation", task.evaluate)):
             numbers = self._measure(measure)
             latest |= numbers
-            self._tell(writer, bar, options.steps, kind, numbers)
-        return RunResult(folder, options.steps, latest, time.perf_counter() - began)
+            self._tell(writer, bar, step, kind, numbers)
+        return RunResult(folder, step, latest, time.perf_counter() - began)
 
     def _measure(self, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
         """Run an evaluation on draws of its own, so that evaluating more or less often changes nothing in training."""
@@ -248,7 +252,8 @@ class Trainer:
             states = [{name: value[rank].cpu() for name,
                        value in gathered.items()} for rank in range(self.fabric.world_size)]
         if self.fabric.global_rank == 0:
-            checkpoint.save(folder / "checkpoints", step, checkpoint.pack(task.module, task.optimizers, states),
+            checkpoint.save(folder / "checkpoints", step,
+                            checkpoint.pack(task.module, task.optimizers, states, task.extra_state()),
                             self.config.run.keep)
         self.fabric.barrier()
 

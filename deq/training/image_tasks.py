@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from deq.evaluation.likelihood import batch_moment_surrogate
+from deq.evaluation.likelihood import batch_moment_surrogate, score_matching_values
 from deq.losses import (
     approximate_backpropagation,
     curvature_propagation,
@@ -75,14 +75,17 @@ class NICETask(Task):
         return {"loss": float(loss.detach()), "gradient_norm": norm}
 
     def evaluate(self) -> dict[str, float]:
-        """Exact score-matching loss and log-likelihood on the test images, in logit space."""
-        out: dict[str, list[Tensor]] = {"test_sm_loss": [], "test_log_likelihood": []}
-        for images in self.source.test.split(50):
-            x = self.prepare(images)
-            out["test_sm_loss"].append(score_matching(self.model.log_density, x, reduction="none").detach())
+        """Exact score-matching loss (on `data.test_limit` images) and log-likelihood, in logit space."""
+        limit = self.config.data.test_limit or len(self.source.test)
+        losses, likelihoods = [], []
+        for images in self.source.test.split(500):
             with torch.no_grad():
-                out["test_log_likelihood"].append(self.model.log_density(x))
-        return {name: float(torch.cat(values).mean()) for name, values in out.items()}
+                likelihoods.append(self.model.log_density(self.prepare(images)))
+        for images in self.source.test[:limit].split(25):
+            x = self.prepare(images)
+            losses.append(score_matching_values(self.model.log_density, x))
+        return {"test_sm_loss": float(torch.cat(losses).mean()), "test_sm_images": float(limit),
+                "test_log_likelihood": float(torch.cat(likelihoods).mean())}
 
 
 class VAETask(Task):

@@ -6,17 +6,18 @@ import importlib
 import json
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from deq import Solution
 from deq.models import equilibrium_layers
 
 
-def spectral_radius(cell: nn.Module, z: Tensor, x: Tensor, iterations: int = 12) -> float:
+def spectral_radius(cell: Callable[[Tensor, Tensor], Tensor], z: Tensor, x: Tensor, iterations: int = 12) -> float:
     """Largest growth rate of `df/dz` at z over the batch, by power iteration on its transpose: `[batch, ...]` tensors.
 
     An estimate from below of the spectral radius where one eigenvalue leads; below 1 the equilibrium attracts nearby.
@@ -55,7 +56,7 @@ class EquilibriumMonitor:
 
     def read(self, with_spectral_radius: bool = True) -> dict[str, float]:
         """Iterations (mean, most), worst residual, samples not converged and spectral radius of the last solves."""
-        solved = {name: layer.last for name, layer in self._layers.items() if layer.last is not None}
+        solved: dict[str, Solution] = {n: layer.last for n, layer in self._layers.items() if layer.last is not None}
         if not solved:
             return {}
         iterations = torch.cat([solution.iterations.float() for solution in solved.values()])

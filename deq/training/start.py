@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from deq.training.config import Config
+from deq.training.dkef_task import DKEFTask, load_table
 from deq.training.engine import RunResult, Trainer
 from deq.training.image_tasks import NCSNTask, NICETask, VAETask
 from deq.training.sources import Source, load_source
@@ -25,6 +26,8 @@ def make_task(config: Config, device: torch.device, data: str | os.PathLike[str]
         ConfigError: options do not fit together.
         deq.data.DataError: data missing or damaged.
     """
+    if config.model.kind == "dkef":
+        return DKEFTask(config, load_table(config, data), device)
     return _IMAGE_TASKS[config.model.kind](config, load_source(config.data, data), device)
 
 

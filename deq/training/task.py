@@ -66,6 +66,24 @@ class Task(ABC):
         """Numbers on held-out data; none by default."""
         return {}
 
+    @property
+    def done(self) -> bool:
+        """Whether training should stop before its last step."""
+        return False
+
+    def monitor(self) -> dict[str, float]:
+        """Numbers to log beside those of the engine; none by default."""
+        return {}
+
+    def extra_state(self) -> dict[str, Any]:
+        """What a checkpoint must hold beyond module and optimisers: tensors, numbers, strings, lists, dictionaries."""
+        return {}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Put back what `extra_state` gave; nothing by default."""
+        if state:
+            raise ValueError(f"{type(self).__name__} keeps no extra state, but the checkpoint holds {', '.join(state)}")
+
     def finish(self) -> dict[str, float]:
         """Called once after the last step (the second stage of DKEF, say); none by default."""
         return {}

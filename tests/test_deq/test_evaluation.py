@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+import deq
 from deq.evaluation import (
     FeatureClassifier,
     FeatureStatistics,
@@ -24,6 +25,7 @@ from deq.evaluation import (
     peak_memory,
     save_image_grid,
 )
+from deq.evaluation.likelihood import score_matching_values
 from deq.evaluation.measure import StorageTracker
 
 F64 = torch.float64
@@ -106,6 +108,16 @@ def test_fisher_divergence_of_two_gaussians(generator):
     assert abs(result.value - 0.5 * 0.75**2 * 5) < 5 * result.error
     with pytest.raises(ValueError, match="shape"):
         fisher_divergence(x, x[:1])
+
+
+def test_score_matching_values_against_the_objective(generator):
+    torch.manual_seed(0)
+    model = deq.models.NICE(6, 5, 3, 2, "deq", tol=1e-12).double()
+    x = torch.randn(3, 6, generator=generator, dtype=F64)
+    expected = deq.losses.score_matching(model.log_density, x, reduction="none")
+    # the same derivatives by two routes: rounding of a few hundred operations
+    torch.testing.assert_close(score_matching_values(model.log_density, x, chunk=4), expected.detach(), rtol=1e-10,
+                               atol=1e-10)
 
 
 def test_surrogate_is_zero_beyond_reconstruction_for_standard_moments():

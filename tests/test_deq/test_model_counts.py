@@ -34,6 +34,12 @@ def augmented(depth):
     return conv(4, 64, 5) + (depth - 1) * conv(64, 64, 5)
 
 
+def dkef(dim, layers, points, width=32):
+    """Three feature nets with a linear skip, three logits and lengths, the points and the ridge."""
+    net = dense(dim, width) + (layers - 1) * dense(width, width) + dense(dim, width, bias=False)
+    return 3 * net + 6 + points * dim + 1
+
+
 NICE_SCALE = 784
 NCSN_ENDS = conv(3, 128, 3) + 3 * 128 + conv(128, 3, 3)
 CASCADED = (
@@ -53,6 +59,11 @@ HAND = {
     ("CIFAR-10 SSM VAE Aug(8)", "literal"): vae_score(32, 64, augmented(8)),
     ("CIFAR-10 SSM VAE Aug(16)", "literal"): vae_score(32, 64, augmented(16)),
     ("CIFAR-10 DEQ-SSM VAE", "literal"): vae_score(32, 64, conv(4, 64, 5) + conv(64, 64, 5, bias=False)),
+    **{(f"{name} {k}-layer DKEF", "literal"): dkef(d, k, 64)
+       for name, d in (("Parkinson", 15), ("Wine", 11)) for k in (3, 8, 16)},
+    **{(f"{d}-d {k}-layer DKEF", "literal"): dkef(d, k, 200) for d in (100, 200) for k in (3, 8, 16)},
+    ("Parkinson DEQ DKEF", "literal"): 7015,  # 3 (32^2 + (15 + 1 + 15) 32) + 6 + 64 15 + 1
+    ("Wine DEQ DKEF", "literal"): 5991,
     ("SSM NICE", "literal"): 4 * (dense(392, 1000) + 3 * dense(1000, 1000) + dense(1000, 392)) + NICE_SCALE,
     ("DEQ-SSM NICE", "literal"): 4 * (dense(392, 1000) + 1000**2 + dense(1000, 392)) + NICE_SCALE,
     ("SSM-VR NCSN", "literal"): CASCADED + NCSN_ENDS,

@@ -61,7 +61,8 @@ def test_every_row_runs_at_smoke_size(name, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "model"), [("table1/cifar10-deq", {"reuse": True}), ("table4/deq-ssm", {}),
-                                             ("table5/two-res", {})])
+                                             ("table5/two-res", {}), ("table2/redwine-deq-ssm", {}),
+                                             ("table2/redwine-cp", {})])
 def test_resumed_run_is_bitwise_the_uninterrupted_one(name, model, tmp_path):
     whole = train(smoke(name, run={"steps": 6}, model=model), tmp_path / "whole", progress=False)
     train(smoke(name, run={"steps": 4}, model=model), tmp_path / "parts", progress=False)
@@ -179,6 +180,14 @@ def test_gradients_that_are_not_finite_make_no_update(tmp_path):
 def test_run_folders_are_numbered(tmp_path):
     names = [train(smoke("table4/mle"), tmp_path, progress=False).folder.name for _ in range(2)]
     assert names == ["00001-table4-mle-smoke", "00002-table4-mle-smoke"]
+
+
+def test_patience_stops_a_run_early(tmp_path):
+    config = smoke("table2/parkinson-sm", run={"steps": 60}, optimizer={"patience": 3, "lr": 0.0})
+    result = train(config, tmp_path, progress=False)
+    # nothing moves; later validations fix alpha on other rows and may be a little better than the first
+    assert 4 <= result.step < 60
+    assert "best_step" in result.stats
 
 
 def test_moving_average_follows(generator):
