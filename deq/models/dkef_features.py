@@ -92,7 +92,8 @@ class EquilibriumFeatures(nn.Module):
         self.recurrent = draw(width)
         self.injection, self.bias = draw(dim), draw()
         self.skip = draw(dim) if skip else None
-        self.output, self.output_bias = (draw(width), draw()) if output_layer else (None, None)
+        self.output: nn.Parameter | None = draw(width) if output_layer else None
+        self.output_bias: nn.Parameter | None = draw() if output_layer else None
 
     def weight(self) -> Tensor:
         """The normalised W of every kernel, `[R, h, h]`, `|W_r|_F < 1 / margin`."""

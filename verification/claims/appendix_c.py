@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -177,16 +179,19 @@ def first_order_is_not_enough(context: Context) -> list[Evidence]:
     return [_first_order_is_worse(one, "K=2", "exact(1)") for one in _courses(context)]
 
 
+def _derivative_errors(one: Course, rows: int, most: int) -> list[dict[str, Any]]:
+    return [derivative_errors(cell, x, most) for cell in one.subject.cells for x in one.subject.inputs[:rows]]
+
+
 def _bounds(context: Context, factor: float) -> list[Evidence]:
     evidence, record = [], {}
     most = context.choose(3, 12, 16)
     for objective in OBJECTIVES:
         one = course(context, objective)
         rows = one.subject.inputs[:context.choose(1, 2, 8)]
-        found = context.shared(f"appendix-c-errors-{objective}", lambda one=one, rows=rows: [
-            derivative_errors(cell, x, most) for cell in one.subject.cells for x in rows])
-        model = context.shared(f"appendix-c-model-{objective}", lambda one=one: model_errors(
-            one.subject, context.choose(2, 10, 16)))
+        found = context.shared(f"appendix-c-errors-{objective}", partial(_derivative_errors, one, len(rows), most))
+        model = context.shared(f"appendix-c-model-{objective}", partial(model_errors, one.subject,
+                                                                        context.choose(2, 10, 16)))
         worst, excess = 0.0, []
         for entry in found:
             for order in ("first", "second"):
