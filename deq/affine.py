@@ -72,7 +72,9 @@ def factorise(weight: Tensor, slope: Tensor) -> Factors:
     # Built transposed, so that LAPACK finds its columns in place.
     system = weight.T.contiguous() * slope.unsqueeze(2).neg()
     system.diagonal(dim1=1, dim2=2).add_(1)
-    lu, pivots, info = torch.linalg.lu_factor_ex(system.mT)
+    lu = system.mT
+    pivots, info = (torch.empty(0, dtype=torch.int32, device=lu.device) for _ in range(2))
+    torch.linalg.lu_factor_ex(lu, out=(lu, pivots, info))  # in place: the copy would cost a third of the time
     size = lu.diagonal(dim1=1, dim2=2).abs()
     threshold = torch.finfo(slope.dtype).eps ** 0.5
     if slope.numel():
@@ -111,7 +113,7 @@ def _flat(rows: Tensor) -> Tensor:
     return rows.reshape(-1, rows.shape[-1])
 
 
-class AttachedPoint(torch.autograd.Function):
+class _AttachedPoint(torch.autograd.Function):
     """The identity in value; A^{-1} in derivatives: makes W z + injected at a detached z the implicit function h."""
 
     @staticmethod
@@ -127,7 +129,7 @@ class AttachedPoint(torch.autograd.Function):
         return (None, *_final((pulled,), cotangent, *ctx.saved_tensors))
 
 
-class Derivatives(torch.autograd.Function):
+class _Derivatives(torch.autograd.Function):
     """Y = A^{-1} U in rows [batch, d, n], and with `squares` instead of it q = sum of the squares, [batch, n]."""
 
     @staticmethod
@@ -161,7 +163,7 @@ def _transposed_product(pulled: Tensor, seeds: Tensor, rows: Tensor, weight: Ten
     return torch.linalg.vecdot(rows, pulled @ weight, dim=1)
 
 
-class Adjoint(torch.autograd.Function):
+class _Adjoint(torch.autograd.Function):
     """P = A^{-T} v for v [batch, n]."""
 
     @staticmethod
@@ -178,3 +180,23 @@ class Adjoint(torch.autograd.Function):
             pushed = ctx.factors.solve(cotangent.unsqueeze(1)).squeeze(1)
             gradients = (p.T @ (slope * pushed), pushed * (p @ weight), pushed)
         return (None, *_final(gradients, cotangent, weight, slope, v))
+
+
+def attach_point(factors: Factors, value: Tensor) -> Tensor:
+    """`value` = W z + injected with z detached, [batch, n], with the derivatives of the implicit function h."""
+    return _AttachedPoint.apply(factors, value)
+
+
+def derivatives(factors: Factors, weight: Tensor, slope: Tensor, injection: Tensor) -> Tensor:
+    """Rows of Y = A^{-1} U, the derivatives of h along each coordinate of x, [batch, d, n]."""
+    return _Derivatives.apply(factors, False, weight, slope, injection)
+
+
+def squared_derivatives(factors: Factors, weight: Tensor, slope: Tensor, injection: Tensor) -> Tensor:
+    """Sum over the coordinates of x of the squared derivatives of h, [batch, n]."""
+    return _Derivatives.apply(factors, True, weight, slope, injection)
+
+
+def adjoint(factors: Factors, weight: Tensor, slope: Tensor, v: Tensor) -> Tensor:
+    """A^{-T} v for v [batch, n]."""
+    return _Adjoint.apply(factors, weight, slope, v)

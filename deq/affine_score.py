@@ -9,12 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deq.affine import Adjoint, AffineStructure, AttachedPoint, Derivatives, factorise
+from deq.affine import AffineStructure, adjoint, attach_point, derivatives, factorise, squared_derivatives
 from deq.equilibrium import OnFailure
 from deq.heads import SeparableHead
 from deq.jets import coordinate_jet, elementwise_derivatives, second_along
 from deq.solution import Solution
 from deq.solvers import solve
+from deq.solvers.mean_chord import MeanChord
+
+# The inverse that the chord iteration shares costs n^3, one of its steps batch n^2.
+_CHORD_STATE_LIMIT = 1024
+_CHORD_SAMPLES = 8
 
 Head = Callable[[Tensor, Tensor], Tensor]
 
@@ -33,7 +38,8 @@ def affine_score_and_laplacian(structure: AffineStructure, head: Head, x: Tensor
         x: [batch, d].
         z0: start of the solve, [batch, n].
         on_failure: as in `deq.equilibrium`.
-        solver_options: solver, tol, atol, rtol, max_iter of `deq.solve`; the tolerance is met by W z + U x + b.
+        solver_options: solver, tol, atol, rtol, max_iter of `deq.solve`; the tolerance is met by W z + U x + b. The
+            solver is used where a chord iteration with one Jacobian for all samples is not cheaper or fails.
 
     Returns:
         Score [batch, d], Laplacian [batch], and the Solution in terms of W z + U x + b.
@@ -44,28 +50,27 @@ def affine_score_and_laplacian(structure: AffineStructure, head: Head, x: Tensor
     """
     weight, injection, phi = structure.weight, structure.injection, structure.activation
     h_star, solution = _solve(structure, z0, on_failure, solver_options)
-    with torch.no_grad():
-        z_star, slope_star, _ = elementwise_derivatives(phi, h_star)
+    z_star, slope_star, _ = elementwise_derivatives(phi, h_star)
     factors = factorise(weight.detach(), slope_star)
-    h = AttachedPoint.apply(factors, torch.addmm(structure.injected, z_star, weight.T))
+    h = attach_point(factors, torch.addmm(structure.injected, z_star, weight.T))
     z, slope, bend = elementwise_derivatives(phi, h)
 
     if isinstance(head, SeparableHead):
         along_z, curvature_z, along_x, laplacian_x = head.derivatives(z, x)
-        squares = Derivatives.apply(factors, True, weight, slope, injection)
+        squares = squared_derivatives(factors, weight, slope, injection)
         curved = (curvature_z * slope.square() * squares).sum(1)
         if laplacian_x is not None:
             curved = curved + laplacian_x
     else:
         along_z, along_x = torch.func.grad(lambda z, x: head(z, x).sum(), argnums=(0, 1))(z, x)
-        rows = Derivatives.apply(factors, False, weight, slope, injection)
+        rows = derivatives(factors, weight, slope, injection)
         squares = torch.linalg.vecdot(rows, rows, dim=1)
         moving = (slope.unsqueeze(1) * rows).transpose(0, 1)
         curved = second_along(head, (z, x), (moving, coordinate_jet(x).first))[1].sum(0)
-    p = Adjoint.apply(factors, weight, slope, slope * along_z)
-    adjoint = torch.addmm(along_z, p, weight)
+    p = adjoint(factors, weight, slope, slope * along_z)
+    costate = torch.addmm(along_z, p, weight)
     score = p @ injection if along_x is None else torch.addmm(along_x, p, injection)
-    return score, (bend * adjoint * squares).sum(1) + curved, solution
+    return score, (bend * costate * squares).sum(1) + curved, solution
 
 
 def _solve(structure: AffineStructure, z0: Tensor, on_failure: OnFailure,
@@ -74,8 +79,17 @@ def _solve(structure: AffineStructure, z0: Tensor, on_failure: OnFailure,
     weight, injected, phi = structure.weight.detach(), structure.injected.detach(), structure.activation
     transposed = weight.T
     start = torch.addmm(injected, z0.detach(), transposed)
-    solution = solve(lambda h, injected: torch.addmm(injected, phi(h), transposed), start, inputs=(injected,),
-                     **options)
+
+    def preactivation(h: Tensor, injected: Tensor) -> Tensor:
+        return torch.addmm(injected, phi(h), transposed)
+
+    batch, n = injected.shape
+    if n <= min(_CHORD_STATE_LIMIT, _CHORD_SAMPLES * batch):
+        chord = MeanChord(weight, lambda h: elementwise_derivatives(phi, h)[1])
+        solution = solve(preactivation, start, inputs=(injected,), **{**options, "solver": chord})
+        if bool(solution.converged.all()):
+            return solution.z, solution
+    solution = solve(preactivation, start, inputs=(injected,), **options)
     if on_failure == "raise":
         solution.raise_if_failed()
     elif on_failure == "warn" and not bool(solution.converged.all()):

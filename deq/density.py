@@ -33,6 +33,11 @@ class EquilibriumDensity(nn.Module):
         """Log density up to a constant, [batch]."""
         return self.head(self.layer(x), x)
 
+    @property
+    def exact(self) -> bool:
+        """Whether the layer asks for exact derivatives; an approximate rule must not be replaced without a word."""
+        return self.layer.gradient.exact
+
     def score_and_laplacian(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient of the log density, [batch, ...], and its Laplacian (trace of the Hessian), [batch].
 

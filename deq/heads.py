@@ -17,7 +17,7 @@ class SeparableHead(nn.Module):
     `EquilibriumDensity` then never touches a direction of x in the head.
 
     Args:
-        state: elementwise in z [batch, n] (each unit by its own function, e.g. `lambda z: a * z + c * z**2` with a [n]),
+        state: elementwise in z [batch, n], each unit by its own function (`lambda z: a * z + c * z**2` with a [n]);
             twice differentiable.
         input: the same in x [batch, d], for a base density such as `lambda x: -0.5 * x**2`; None for no such term.
     """

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,32 @@ def push_forward(function: Callable[..., Tensor], *arguments: Jet) -> Jet:
 
 def elementwise_derivatives(function: Callable[[Tensor], Tensor], h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Value, first and second derivative of an elementwise function at h, each differentiable, of h's shape."""
+    if function in _CLOSED_FORMS:
+        return _CLOSED_FORMS[function](h)
     # Reverse mode: torch lacks second forward-mode derivatives of some activations (silu).
     slope = torch.func.grad(lambda u: function(u).sum())
     first, second = slope(h), torch.func.grad(lambda u: slope(u).sum())(h)
     return function(h), first, second
+
+
+def _softplus(h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    # torch's softplus is the identity above 20, and so are its derivatives.
+    slope = torch.where(h > 20, 1.0, torch.sigmoid(h))
+    return functional.softplus(h), slope, slope - slope.square()
+
+
+def _tanh(h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    value = torch.tanh(h)
+    slope = 1 - value.square()
+    return value, slope, -2 * value * slope
+
+
+def _sigmoid(h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    value = torch.sigmoid(h)
+    slope = value - value.square()
+    return value, slope, slope * (1 - 2 * value)
+
+
+_CLOSED_FORMS: dict[Callable[[Tensor], Tensor], Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]] = {
+    functional.softplus: _softplus, torch.tanh: _tanh, functional.tanh: _tanh, torch.sigmoid: _sigmoid,
+    functional.sigmoid: _sigmoid}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,16 +94,26 @@ def listing() -> str:
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    overrides = parse_overrides(arguments.set)
+    for key in ("steps", "seed"):
+        if getattr(arguments, key) is not None:
+            overrides.setdefault("run", {})[key] = getattr(arguments, key)
+    return overrides
+
+
+def parse_overrides(items: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """`section.key=value` texts as nested options; values are JSON where they can be, else text.
+
+    Raises:
+        UserError: an item of another form.
+    """
     overrides: dict[str, dict[str, Any]] = {}
-    for item in arguments.set:
+    for item in items:
         place, separator, text = item.partition("=")
         section, dot, key = place.partition(".")
         if not separator or not dot:
             raise UserError(f"--set {item!r} is not of the form section.key=value, such as optimizer.lr=1e-4")
         overrides.setdefault(section, {})[key] = _value(text)
-    for key in ("steps", "seed"):
-        if getattr(arguments, key) is not None:
-            overrides.setdefault("run", {})[key] = getattr(arguments, key)
     return overrides
 
 
