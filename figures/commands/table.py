@@ -18,6 +18,7 @@ from deq.training import ConfigError, list_configs, load_config
 from deq.training.dkef import TrainingDiverged
 from deq.training.engine import TrainingStopped
 from deq.training.start import train
+from figures.commands.train import parse_overrides
 from verification.context import Context
 from verification.errors import UserError
 from verification.provenance import provenance
@@ -107,9 +108,10 @@ def fill(arguments: argparse.Namespace, path: Path, cells: list[dict[str, Any]])
 def _cell(arguments: argparse.Namespace, name: str, seed: int, path: Path, cells: list[dict[str, Any]],
           about: dict[str, Any]) -> int:
     printed_steps = load_config(name).run.steps
-    overrides = [*arguments.set, f"run.seed={seed}"]
+    overrides = parse_overrides(arguments.set)
+    overrides.setdefault("run", {})["seed"] = seed
     if arguments.steps:
-        overrides.append(f"run.steps={arguments.steps}")
+        overrides["run"]["steps"] = arguments.steps
     config = load_config(name, overrides=overrides)
     short = name.partition("/")[2]
     done = any(cell["row"] == short and cell["seed"] == seed and cell["steps_asked"] == config.run.steps
