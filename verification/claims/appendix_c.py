@@ -32,6 +32,8 @@ NEAR_ONE = 0.99
 #: Exact derivatives agree with a long unroll to this (issue of rounding only: fixed points are solved to 1e-12, and the
 #: solve for alpha, of condition up to 1e3, multiplies that).
 EXACT = 1e-9
+#: A gradient further off than this is called wrong.
+VISIBLY_OFF = 0.01
 FIGURES = ("appendix-c-histograms", "appendix-c-training")
 
 
@@ -156,27 +158,27 @@ def exact_orders(context: Context) -> list[Evidence]:
     return [_exactness(one, "exact(1)", "exact(2)", "exact(3)") for one in made] + [_truth_check(one) for one in made]
 
 
-def _first_order_is_worse(one: Course, better: str, worse: str) -> Evidence:
-    ratio = np.array(one.routes[worse].gradient) / np.array(
-        [error for step, error in zip(one.routes[better].steps, one.routes[better].gradient, strict=True)
-         if step in one.routes[worse].steps])
-    return Evidence(Method.MEASUREMENT, holds_if(bool((ratio > 1).all())), _domain(one, one.routes[worse].steps),
-                    {f"smallest ratio of errors, {worse} over {better}": float(ratio.min()),
-                     "median ratio": float(np.median(ratio)), f"median error, {worse}":
-                         float(np.median(one.routes[worse].gradient))})
+def _still_off(one: Course, route: str) -> Evidence:
+    found, phantom = one.routes[route], one.routes["K=2"]
+    beside = [error for step, error in zip(phantom.steps, phantom.gradient, strict=True) if step in found.steps]
+    score = float(np.max(found.score_shared))
+    return Evidence(Method.MEASUREMENT, holds_if(score <= EXACT and min(found.gradient) >= VISIBLY_OFF),
+                    _domain(one, found.steps),
+                    {"largest score error, alpha shared": score, "smallest gradient error": min(found.gradient),
+                     "median gradient error": float(np.median(found.gradient)),
+                     "median gradient error of the K = 2 phantom": float(np.median(beside))})
 
 
 @TOPIC.claim(
     id="own-a8c4", title="The usual implicit gradient is no cure for score matching", source="deqproof",
     statement=r"Attaching the equilibrium by one exact step (the implicit first derivative that DEQ libraries offer) "
-              r"and differentiating on gives a parameter gradient of the score-matching loss that is further off than "
-              r"that of the $K = 2$ phantom, at every measured step: an exact first derivative is not enough.",
-    expected=Verdict.SUPPORTED,
-    control=lambda context: [_first_order_is_worse(one, "K=1", "exact(2)") for one in _courses(context)],
-    control_note="two exact steps against the one-step phantom")
+              r"and differentiating on makes the score at given $\alpha$ exact, and still leaves the parameter "
+              r"gradient of the score-matching loss more than 1 % off at every measured step.",
+    expected=Verdict.SUPPORTED, control=lambda context: [_still_off(one, "exact(3)") for one in _courses(context)],
+    control_note="three exact steps, whose gradient is exact", figures=("appendix-c-training",))
 def first_order_is_not_enough(context: Context) -> list[Evidence]:
-    """Ratio of the two gradient errors, for both objectives."""
-    return [_first_order_is_worse(one, "K=2", "exact(1)") for one in _courses(context)]
+    """Smallest gradient error of the first-order rule, for both objectives."""
+    return [_still_off(one, "exact(1)") for one in _courses(context)]
 
 
 def _derivative_errors(one: Course, rows: int, most: int) -> list[dict[str, Any]]:
