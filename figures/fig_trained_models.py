@@ -53,5 +53,5 @@ def draw_phantom(record: dict[str, Any], theme: Theme) -> Figure:
             ax.plot([p["step"] for p in points], [p["relative_error"] for p in points], marker=marker, label=rule)
         ax.set(title=model["label"], xlabel="training step", yscale="log")
     axes[0].set_ylabel("relative error of the gradient")
-    legend(axes[0], theme, loc="lower left")
+    legend(axes[1], theme, loc="lower left")
     return drawing
