@@ -29,6 +29,14 @@ from analysis.kernels import NtkConvention as NtkConvention
 from analysis.kernels import deq_kernels as deq_kernels
 from analysis.kernels import dual as dual
 from analysis.kernels import explicit_kernels as explicit_kernels
+from analysis.loss_error import LossErrorBound as LossErrorBound
+from analysis.loss_error import fisher_divergence_error as fisher_divergence_error
+from analysis.loss_error import least_phantom_steps as least_phantom_steps
+from analysis.loss_error import loss_error_bounds as loss_error_bounds
+from analysis.loss_error import steps_for_rate as steps_for_rate
+from analysis.loss_gradient_error import GradientErrorBound as GradientErrorBound
+from analysis.loss_gradient_error import LayerModel as LayerModel
+from analysis.loss_gradient_error import gradient_error_bounds as gradient_error_bounds
 from analysis.mixtures import ClassStatistics as ClassStatistics
 from analysis.mixtures import GaussianMixture as GaussianMixture
 from analysis.mixtures import MixtureSample as MixtureSample

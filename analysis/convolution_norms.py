@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import LinearOperator, svds
+from scipy.sparse.linalg import ArpackError, LinearOperator, svds
 from torch import Tensor
 from torch.nn import functional
 
@@ -83,12 +83,17 @@ def convolution_operator_norm(kernel: Tensor, height: int, width: int) -> float:
             return functional.conv_transpose2d(image, kernel, padding=padding).reshape(-1).numpy()
 
         shape = (out * height * width, into * height * width)
-        if min(shape) <= 24 or not bool(kernel.any()):
-            dense = np.stack([forward(row) for row in np.eye(shape[1])], axis=1)
-            return float(np.linalg.norm(dense, 2))
+        def dense() -> float:
+            return float(np.linalg.norm(np.stack([forward(row) for row in np.eye(shape[1])], axis=1), 2))
+
+        if min(shape) <= 64 or not bool(kernel.any()):
+            return dense()
         operator = LinearOperator(shape, matvec=forward, rmatvec=backward, dtype=float)
         start = np.random.default_rng(0).standard_normal(min(shape))
-        return float(svds(operator, k=1, v0=start, tol=1e-10, return_singular_vectors=False)[0])
+        try:
+            return float(svds(operator, k=1, v0=start, tol=1e-10, return_singular_vectors=False)[0])
+        except ArpackError:  # the Krylov space broke down, as it can for kernels of low rank
+            return dense()
 
 
 def _check(kernel: Tensor, height: int, width: int) -> None:

@@ -5,6 +5,7 @@ from deq.cells import ConvolutionCell, DenseCell
 from deq.density import EquilibriumDensity
 from deq.equilibrium import equilibrium
 from deq.gradients import Exact, GradientRule, Neumann, Phantom
+from deq.heads import SeparableHead
 from deq.layer import DEQ
 from deq.normalize import frobenius_normalize, operator_norm_bound, operator_normalize
 from deq.solution import Solution
@@ -29,6 +30,7 @@ __all__ = [
     "NotConverged",
     "Phantom",
     "Picard",
+    "SeparableHead",
     "Solution",
     "SolveStatus",
     "equilibrium",

@@ -98,6 +98,17 @@ class ClosedMap:
             return self.function(z)
 
 
+def _explain_mismatch(z: Tensor, watch: _Capture, error: Exception) -> None:
+    """Raise an error that names the tensor which does not go with z, if there is one."""
+    for reference in watch.outside.values():
+        other = reference()
+        if other is None or not other.is_floating_point() or (other.dtype, other.device) == (z.dtype, z.device):
+            continue
+        raise ValueError(
+            f"z0 is {z.dtype} on {z.device}, but f uses a tensor of shape {tuple(other.shape)}, {other.dtype} on "
+            f"{other.device}; convert or move z0 (or that tensor) so that they agree") from error
+
+
 def close(function: Map, z: Tensor) -> tuple[ClosedMap, Tensor]:
     """Find what `function` closes over by running it once at z (without gradients).
 
@@ -107,10 +118,17 @@ def close(function: Map, z: Tensor) -> tuple[ClosedMap, Tensor]:
 
     Returns:
         The closed map, and f(z).
+
+    Raises:
+        ValueError: f failed, and a tensor that it uses has another dtype or device than z.
     """
     watch = _Capture(z)
-    with torch.no_grad(), watch:
-        value = function(z)
+    try:
+        with torch.no_grad(), watch:
+            value = function(z)
+    except (RuntimeError, TypeError) as error:
+        _explain_mismatch(z, watch, error)
+        raise
     watch.inside.clear()
     alive = (reference() for reference in watch.outside.values())
     captured = tuple(tensor for tensor in alive if tensor is not None and tensor is not value)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
+from deq.affine_score import affine_score_and_laplacian
+from deq.gradients.transforms import transforms_active
 from deq.jets import coordinate_jet, push_forward
 from deq.laplacian import affine_equilibrium_jet, equilibrium_jet
 from deq.layer import DEQ
@@ -30,14 +33,24 @@ class EquilibriumDensity(nn.Module):
         """Log density up to a constant, [batch]."""
         return self.head(self.layer(x), x)
 
+    @property
+    def exact(self) -> bool:
+        """Whether the layer asks for exact derivatives; an approximate rule must not be replaced without a word."""
+        return self.layer.gradient.exact
+
     def score_and_laplacian(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient of the log density, [batch, ...], and its Laplacian (trace of the Hessian), [batch].
 
         Exact; differentiable once in all parameters and in x (a second derivative raises `DerivativeOrderError`).
         """
         layer = self.layer
-        options = {"solver": layer.solver, "tol": layer.tol, "max_iter": layer.max_iter, "on_failure": layer.on_failure}
+        options: dict[str, Any] = {"solver": layer.solver, "tol": layer.tol, "max_iter": layer.max_iter,
+                                   "on_failure": layer.on_failure}
         structure = getattr(layer.cell, "affine_structure", None)
+        if structure is not None and x.dim() == 2 and not transforms_active():
+            score, laplacian, layer.last = affine_score_and_laplacian(structure(x), self.head, x, layer.start(x),
+                                                                      **options)
+            return score, laplacian
         if structure is not None and x.dim() == 2:
             state, layer.last = affine_equilibrium_jet(structure(x), x, layer.start(x), **options)
         else:

@@ -6,13 +6,14 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from deq.closure import ClosedMap, Map, close
 from deq.gradients.order_guard import guard
 from deq.gradients.preconditioner import build_preconditioner
 from deq.gradients.rules import Exact, GradientRule
-from deq.gradients.transforms import detached, transforms_active
+from deq.gradients.transforms import derivatives_possible, detached, transforms_active
 from deq.solution import Solution
 from deq.solvers import FixedPointSolver, solve
 
@@ -62,6 +63,9 @@ def equilibrium_and_solution(f: Callable[..., Tensor], z0: Tensor, *, inputs: Se
                              gradient: GradientRule | None = None, on_failure: OnFailure = "raise",
                              **solver_options: Any) -> tuple[Tensor, Solution]:
     """`equilibrium`, and the `Solution` it was attached to (under vmap: of the merged batch). Arguments as there."""
+    if torch.compiler.is_compiling():  # data-dependent loops: the graph breaks here, and the equilibrium runs eagerly
+        return torch.compiler.disable(equilibrium_and_solution)(
+            f, z0, inputs=inputs, gradient=gradient, on_failure=on_failure, **solver_options)
     rule = Exact() if gradient is None else gradient
     if not isinstance(rule, GradientRule):
         raise TypeError(f"gradient must be Phantom(...), Neumann(...) or Exact(...), got {gradient!r}")
@@ -75,6 +79,8 @@ def equilibrium_and_solution(f: Callable[..., Tensor], z0: Tensor, *, inputs: Se
     map_of_z: Map = (lambda z: f(z, *inputs)) if inputs else f
     closed, _ = close(map_of_z, start)
     z, solution = solve_detached(f, closed, start, inputs, on_failure, solver_options)
+    if rule.exact and not derivatives_possible():
+        return z, solution
     apply = build_preconditioner(rule, closed, z)
     for _ in range(rule.steps):
         z = z + apply(map_of_z(z) - z)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ def second_along(function: Callable[..., Tensor], primals: Sequence[Tensor],
         def once(*point: Tensor) -> Tensor:
             return torch.func.jvp(function, point, directions)[1]
 
-        return torch.func.jvp(once, tuple(primals), directions)
+        first, second = torch.func.jvp(once, tuple(primals), directions)  # type: ignore[misc]
+        return first, second
 
     try:
         return torch.vmap(along)(*tangents)
@@ -65,13 +67,38 @@ def push_forward(function: Callable[..., Tensor], *arguments: Jet) -> Jet:
     """The jet of function(u, v, ...) from the jets of its arguments; samples are independent."""
     primals = tuple(jet.value for jet in arguments)
     first, second = second_along(function, primals, [jet.first for jet in arguments])
-    value, linear = torch.func.jvp(function, primals, tuple(jet.laplacian for jet in arguments))
+    value, linear = torch.func.jvp(function, primals, tuple(jet.laplacian for jet in arguments))  # type: ignore[misc]
     return Jet(value, first, second.sum(0) + linear)
 
 
 def elementwise_derivatives(function: Callable[[Tensor], Tensor], h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Value, first and second derivative of an elementwise function at h, each differentiable, of h's shape."""
+    if function in _CLOSED_FORMS:
+        return _CLOSED_FORMS[function](h)
     # Reverse mode: torch lacks second forward-mode derivatives of some activations (silu).
     slope = torch.func.grad(lambda u: function(u).sum())
     first, second = slope(h), torch.func.grad(lambda u: slope(u).sum())(h)
     return function(h), first, second
+
+
+def _softplus(h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    # torch's softplus is the identity above 20, and so are its derivatives.
+    slope = torch.where(h > 20, 1.0, torch.sigmoid(h))
+    return functional.softplus(h), slope, slope - slope.square()
+
+
+def _tanh(h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    value = torch.tanh(h)
+    slope = 1 - value.square()
+    return value, slope, -2 * value * slope
+
+
+def _sigmoid(h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    value = torch.sigmoid(h)
+    slope = value - value.square()
+    return value, slope, slope * (1 - 2 * value)
+
+
+_CLOSED_FORMS: dict[Callable[[Tensor], Tensor], Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]] = {
+    functional.softplus: _softplus, torch.tanh: _tanh, functional.tanh: _tanh, torch.sigmoid: _sigmoid,
+    functional.sigmoid: _sigmoid}

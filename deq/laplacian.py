@@ -9,12 +9,12 @@ differentiation needs d double-backward passes and a third derivative of the sol
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from deq.affine import AffineStructure
 from deq.closure import Map, close
 from deq.equilibrium import OnFailure, solve_detached
 from deq.gradients.order_guard import guard
@@ -23,23 +23,6 @@ from deq.gradients.rules import Exact
 from deq.gradients.transforms import detached
 from deq.jets import Jet, coordinate_jet, elementwise_derivatives, first_along, second_along
 from deq.solution import Solution
-
-
-@dataclass(frozen=True)
-class AffineStructure:
-    """What is known of a map z = activation(z W^T + x U^T + b).
-
-    Attributes:
-        weight: W, [n, n].
-        injection: U, [n, d].
-        injected: x U^T + b, [batch, n].
-        activation: elementwise, twice differentiable.
-    """
-
-    weight: Tensor
-    injection: Tensor
-    injected: Tensor
-    activation: Callable[[Tensor], Tensor]
 
 
 def equilibrium_jet(f: Callable[[Tensor, Tensor], Tensor], x: Tensor, z0: Tensor, *, linear: str = "auto",

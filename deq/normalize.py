@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -47,7 +51,7 @@ def operator_norm_bound(module: nn.Module, weight: Tensor) -> Tensor:
     return torch.minimum(shifts, schur).amax()
 
 
-def _wraps_too_far(module: nn.Module) -> bool:
+def _wraps_too_far(module: Any) -> bool:
     """Whether circular padding makes the output larger than the input, so that it holds a shift twice."""
     if isinstance(module.padding, str):  # "same" and "valid" never enlarge
         return False
@@ -87,7 +91,7 @@ def _check(module: nn.Module, name: str, margin: float, eps: float) -> None:
         raise ValueError(f"eps must not be negative, got {eps!r}")
 
 
-def frobenius_normalize(module: nn.Module, name: str = "weight", margin: float = 1.05, eps: float = 1e-6) -> nn.Module:
+def frobenius_normalize(module: Layer, name: str = "weight", margin: float = 1.05, eps: float = 1e-6) -> Layer:
     """Parametrise `module.name` as W / (margin (|W|_F + eps)) ([SM] 3.2) and return the module.
 
     For a dense W under a 1-Lipschitz activation the map then contracts by less than 1 / margin. For a convolution the
@@ -101,7 +105,7 @@ def frobenius_normalize(module: nn.Module, name: str = "weight", margin: float =
     return module
 
 
-def operator_normalize(module: nn.Module, name: str = "weight", margin: float = 1.05, eps: float = 1e-6) -> nn.Module:
+def operator_normalize(module: Layer, name: str = "weight", margin: float = 1.05, eps: float = 1e-6) -> Layer:
     """Parametrise `module.name` so that the module's linear map provably has 2-norm below 1 / margin.
 
     The bound is `operator_norm_bound`; gradients flow through it.

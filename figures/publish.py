@@ -25,15 +25,15 @@ class Published:
     problems: Sequence[str]
 
 
-def publish(store: Store, topics: Sequence[Topic], names: Sequence[str] = ()) -> Published:
+def publish(store: Store, topics: Sequence[Topic], names: Sequence[str] = (), jobs: int = 1) -> Published:
     """Draw the figures and make the pages whose records are there, and write the report with all of them.
 
     Raises:
         UserError: a figure name that is not registered, or damaged results.
     """
-    views = render_all(store, names)
+    views = render_all(store, names, jobs)
     # The report shows every figure, also when only some were asked for.
-    shown = render_all(store) if names else views
+    shown = render_all(store, jobs=jobs) if names else views
     pages = make_pages(store)
     write_report(store, topics, shown, pages)
     problems = [f"figure {view.name}: {view.problem}" for view in shown if view.problem]

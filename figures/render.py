@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import re
 import traceback
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
@@ -22,14 +24,17 @@ from verification.errors import UserError
 from verification.report import FigureView
 from verification.store import Store, write_text
 
+#: Fewer figures than these are drawn sooner than another process starts.
+WORTH_SHARING = 8
 PAGE = {"light": "#ffffff", "dark": "#15181c"}
 _FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
-def render_all(store: Store, names: Sequence[str] = ()) -> list[FigureView]:
+def render_all(store: Store, names: Sequence[str] = (), jobs: int = 1) -> list[FigureView]:
     """Draw figures by name (all that are registered, where none is named) into `OUT/figures/`.
 
-    A figure whose records are not there is skipped with a note; one that raises is reported in `problem`.
+    A figure whose records are not there is skipped with a note; one that raises is reported in `problem`. With `jobs`
+    above one, and enough to draw to be worth it, that many processes share the work.
 
     Raises:
         UserError: a name that is not registered.
@@ -38,7 +43,15 @@ def render_all(store: Store, names: Sequence[str] = ()) -> list[FigureView]:
     unknown = [name for name in names if name not in specs]
     if unknown:
         raise UserError(f"no figure {unknown[0]!r}; registered are: {', '.join(sorted(specs)) or 'none'}")
-    return [render(spec, store) for spec in specs.values() if not names or spec.name in names]
+    chosen = [spec for spec in specs.values() if not names or spec.name in names]
+    if jobs < 2 or sum(all(store.has_record(name) for name in spec.records) for spec in chosen) < WORTH_SHARING:
+        return [render(spec, store) for spec in chosen]
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return list(pool.map(_render_by_name, [spec.name for spec in chosen], [store.out] * len(chosen)))
+
+
+def _render_by_name(name: str, out: Path) -> FigureView:
+    return render(load_figures()[name], Store(out))
 
 
 def render(spec: FigureSpec, store: Store) -> FigureView:
@@ -79,6 +92,7 @@ def _save(drawing: Figure, spec: FigureSpec, theme: Theme, folder: Path) -> str:
     write_text(folder / f"{spec.name}-{theme.name}.svg",
                svg.replace("<svg ", f'<svg style="background:{PAGE[theme.name]}" ', 1))
     if theme is LIGHT:
+        drawing.set_layout_engine("none")  # the layout is done; doing it again would cost as much as drawing
         drawing.savefig(folder / f"{spec.name}.png", dpi=160, facecolor=PAGE[theme.name])
     return svg
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 from verification.claim import Check, Claim
@@ -52,13 +53,20 @@ class Topic:
 
 
 def load_topics(package: str = "verification.claims") -> list[Topic]:
-    """Import every module of the claims package (in name order) and return its topics."""
+    """Import every module of the claims package and return its topics, in the package's `READING_ORDER`."""
     root = importlib.import_module(package)
     names = sorted(module.name for module in pkgutil.iter_modules(root.__path__))
     modules = (importlib.import_module(f"{package}.{name}") for name in names)
     topics = [module.TOPIC for module in modules if hasattr(module, "TOPIC")]
     check_unique(topics)
-    return topics
+    order = getattr(root, "READING_ORDER", ("*",))
+    return sorted(topics, key=lambda topic: _place(topic.name, order))
+
+
+def _place(name: str, order: Sequence[str]) -> int:
+    """Index of the first pattern that matches; "*" is tried last, wherever it stands."""
+    fits = [index for index, pattern in enumerate(order) if pattern != "*" and fnmatchcase(name, pattern)]
+    return fits[0] if fits else order.index("*")
 
 
 def check_unique(topics: Iterable[Topic]) -> None:

@@ -50,8 +50,20 @@ class HighPrecision:
 
 
 def layer_reference(weight: NDArray[np.float64], inputs: NDArray[np.float64], bias: NDArray[np.float64],
-                    activation: str, x: NDArray[np.float64], *, steps: int = 2, digits: int = 50) -> HighPrecision:
+                    activation: str, x: NDArray[np.float64], *, steps: int = 2, digits: int = 50,
+                    start: NDArray[np.float64] | None = None) -> HighPrecision:
     """Equilibrium and derivatives of one layer to `digits` digits.
+
+    Args:
+        weight: W [n, n].
+        inputs: U [n, d].
+        bias: b [n].
+        activation: a name of `HIGH_PRECISION`.
+        x: [d].
+        steps: of the phantom.
+        digits: wanted.
+        start: of Newton's iteration [n], which picks the equilibrium where there are several; None starts with Picard
+            steps from zero.
 
     Raises:
         ValueError: an activation without high-precision formulas here, or Newton's iteration did not converge.
@@ -63,7 +75,7 @@ def layer_reference(weight: NDArray[np.float64], inputs: NDArray[np.float64], bi
         w, u = mpmath.matrix(weight.tolist()), mpmath.matrix(inputs.tolist())
         drive = u * mpmath.matrix(x.tolist()) + mpmath.matrix(bias.tolist())
         n, d = u.rows, u.cols
-        z = _newton(w, drive, sigma, slope, mpmath.mpf(10) ** (-digits - 10))
+        z = _newton(w, drive, sigma, slope, mpmath.mpf(10) ** (-digits - 10), start)
         argument = w * z + drive
         slopes = mpmath.diag([slope(t) for t in argument])
         regular = mpmath.eye(n) - slopes * w
@@ -80,13 +92,14 @@ def layer_reference(weight: NDArray[np.float64], inputs: NDArray[np.float64], bi
         return HighPrecision(z, first, laplacian, rough, rough_laplacian)
 
 
-def _newton(w: Any, drive: Any, sigma: Scalar, slope: Scalar, tolerance: Any) -> Any:
+def _newton(w: Any, drive: Any, sigma: Scalar, slope: Scalar, tolerance: Any,
+            start: NDArray[np.float64] | None) -> Any:
     n = w.rows
-    z = mpmath.matrix(n, 1)
+    z = mpmath.matrix(n, 1) if start is None else mpmath.matrix(start.tolist())
     for step in range(400):
         argument = w * z + drive
         residual = z - mpmath.matrix([sigma(t) for t in argument])
-        if step < 40 and mpmath.norm(residual) > 1e-3:  # Picard steps bring the start near
+        if start is None and step < 40 and mpmath.norm(residual) > 1e-3:  # Picard steps bring the start near
             z = z - residual
             continue
         correction = mpmath.lu_solve(mpmath.eye(n) - mpmath.diag([slope(t) for t in argument]) * w, residual)

@@ -69,6 +69,11 @@ def transforms_active() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
+def derivatives_possible() -> bool:
+    """Whether anything could ever differentiate what is computed now, in either mode."""
+    return torch.is_grad_enabled() or transforms_active() or forward_ad._current_level >= 0
+
+
 def detached(procedure: Procedure, function: Map, z: Tensor, captured: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Run `procedure(F, z, *captured)`, which returns tensors whose first dimension is the batch, as a constant.
 

@@ -18,6 +18,16 @@ def as_rows(tensor: Tensor) -> Tensor:
     return tensor.reshape(tensor.shape[0], tensor.shape[1:].numel())
 
 
+def _require_torch_dependence(function: Map, z: Tensor, captured: Sequence[Tensor]) -> None:
+    """Raise if f depends on z in a way that automatic differentiation does not see; call where no dependence shows."""
+    with torch.no_grad():
+        moved = z + 1e-3 * (1 + z.abs())
+        if not torch.equal(function(z, *captured), function(moved, *captured)):
+            raise ValueError(
+                "f depends on z, but its result carries no derivative with respect to z: it leaves torch on the way "
+                "(numpy, .detach(), .item(), torch.no_grad()). Write f in torch operations on z")
+
+
 class JacobianProducts:
     """Products with J and its transpose at one point, from one evaluation of f (plain tensors only).
 
@@ -31,6 +41,8 @@ class JacobianProducts:
         with torch.enable_grad():
             self._leaf = z.detach().requires_grad_()
             self._value = function(self._leaf, *captured)
+        if self.constant:
+            _require_torch_dependence(function, z.detach(), captured)
         self._pullback: tuple[Tensor, Tensor] | None = None
 
     @property
@@ -71,6 +83,7 @@ def dense_jacobian(function: Map, z: Tensor, captured: Sequence[Tensor]) -> Tens
         leaf = z.detach().requires_grad_()
         value = function(leaf, *captured)
     if not value.requires_grad:
+        _require_torch_dependence(function, z.detach(), captured)
         return jacobian.zero_()
     rows = max(1, min(n, _CHUNK_ELEMENTS // (batch * n)))
     for start in range(0, n, rows):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 
+from deq.gradients.transforms import transforms_active
 from deq.losses.score import (
     LogDensity,
-    Mode,
     Reduction,
     Score,
     differentiable_input,
@@ -17,8 +19,10 @@ from deq.losses.score import (
     score_of,
 )
 
+Way = Literal["auto", "laplacian", "reverse", "forward"]
 
-def score_matching(log_density: LogDensity, x: Tensor, *, reduction: Reduction = "mean", mode: Mode = "reverse",
+
+def score_matching(log_density: LogDensity, x: Tensor, *, reduction: Reduction = "mean", mode: Way = "auto",
                    chunk: int | None = None) -> Tensor:
     """Exact score matching: `0.5 |s|^2 + tr(ds/dx)` with `s = grad log p` ([SM] eq. 1).
 
@@ -29,17 +33,29 @@ def score_matching(log_density: LogDensity, x: Tensor, *, reduction: Reduction =
         x: `[batch, ...]`, floating point.
         reduction: "mean" for the loss, "none" for `[batch]` values.
         mode: "reverse" runs d batched backward passes (any graph); "forward" runs d Jacobian-vector products
-            of the gradient under `torch.func` (log_density must be transformable).
+            of the gradient under `torch.func` (log_density must be transformable); "laplacian" takes
+            `log_density.score_and_laplacian`, one forward pass that can be differentiated once (all that training
+            needs). "auto" takes that where the density has it and says that it is `exact`, else "reverse".
         chunk: how many directions run together (memory); all where None.
 
     Raises:
         ValueError: wrong shapes or an unknown option.
     """
+    forward_laplacian = getattr(log_density, "score_and_laplacian", None)
+    if mode == "auto":
+        usable = forward_laplacian is not None and getattr(log_density, "exact", False) and not transforms_active()
+        mode = "laplacian" if usable else "reverse"
+    if mode == "laplacian":
+        if forward_laplacian is None:
+            raise ValueError(f"mode='laplacian' needs a density with score_and_laplacian, such as "
+                             f"deq.EquilibriumDensity, got {type(log_density).__name__}")
+        s, trace = forward_laplacian(x)
+        return reduce(0.5 * per_sample_dot(s, s) + trace, reduction)
     if mode == "forward":
         s, trace = forward_trace(log_density, differentiable_input(x), chunk=chunk)
         return reduce(0.5 * per_sample_dot(s, s) + trace, reduction)
     if mode != "reverse":
-        raise ValueError(f"mode must be 'reverse' or 'forward', got {mode!r}")
+        raise ValueError(f"mode must be 'auto', 'laplacian', 'reverse' or 'forward', got {mode!r}")
     return score_matching_of_score(score_of(log_density), x, reduction=reduction, chunk=chunk)
 
 

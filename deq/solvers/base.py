@@ -75,7 +75,8 @@ class Problem:
     def evaluate(self, z: Tensor) -> Tensor:
         """Value of f at the iterates, [batch, n] to [batch, n]."""
         self.evaluations += 1
-        version = z._version
+        tracked = not z.is_inference()
+        version = z._version if tracked else 0
         point = z.reshape(len(z), *self._shape)
         try:
             value = self._apply(point).reshape(z.shape)
@@ -84,7 +85,7 @@ class Problem:
                 error.add_note(f"f failed at its first evaluation, at z of shape {tuple(point.shape)}, {z.dtype}, on "
                                f"{z.device}; z0, the inputs and the parameters of f must agree in dtype and device.")
             raise
-        if z._version != version:
+        if tracked and z._version != version:
             raise ValueError("f changed z in place; use operations that return a new tensor (relu instead of relu_)")
         return value
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from figures.commands.verify import default_jobs
 from figures.publish import publish
 from figures.registry import load_figures
 from verification.registry import load_topics
@@ -33,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     store = Store(arguments.out)
     store.load_run()
     store.prepare()
-    made = publish(store, load_topics(), arguments.names)
+    made = publish(store, load_topics(), arguments.names, default_jobs())
     for view in made.figures:
         print(f"{view.name:<28} {view.problem or view.skipped or 'drawn'}")
     for problem in made.problems:

@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     with _termination_as_interrupt(), Progress(sum(len(topic.claims) for topic in topics)) as progress:
         session.run(progress)
     results = session.ordered
-    problems = publish(store, topics).problems
+    problems = publish(store, topics, jobs=jobs).problems
     print("\n" + terminal.table(topics, results, sys.stdout) + "\n")
     for text in (terminal.deviations(results, sys.stdout), terminal.untested(results),
                  "\n".join(f"  {problem}" for problem in problems)):

@@ -1,5 +1,7 @@
 """Derivatives of the equilibrium against a long unroll, for every rule, order and differentiation mode."""
 
+import sys
+
 import pytest
 import torch
 from hypothesis import given
@@ -185,6 +187,51 @@ def test_nan_input_is_named():
     x = torch.tensor([[1.0], [float("nan")]], dtype=torch.float64, requires_grad=True)
     with pytest.raises(NotConverged, match="already NaN"):
         deq.equilibrium(lambda z: torch.tanh(0.5 * z + x), torch.zeros_like(x))
+
+
+def test_a_start_of_another_dtype_or_device_is_named():
+    x = torch.ones(2, 3, dtype=torch.float64)
+    weight = torch.eye(3, dtype=torch.float64)
+    for start in (torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.float64, device="meta")):
+        with pytest.raises(ValueError, match=r"z0 is torch\.float.*but f uses a tensor of shape .*so that they agree"):
+            deq.equilibrium(lambda z: torch.tanh(z @ weight + x), start)
+
+
+@pytest.mark.parametrize("linear", ["dense", "krylov"])
+def test_a_map_that_leaves_torch_is_refused_and_a_constant_one_is_not(linear: str):
+    x = torch.ones(2, 3, dtype=torch.float64, requires_grad=True)
+    rule = Exact(1, linear=linear)
+    with pytest.raises(ValueError, match="leaves torch"):
+        torch.autograd.grad(deq.equilibrium(lambda z: 0.5 * z.detach() + x, x.detach(), gradient=rule).sum(), x)
+    z = deq.equilibrium(lambda z: 3 * x, torch.zeros(2, 3, dtype=torch.float64), gradient=rule)
+    torch.testing.assert_close(torch.autograd.grad(z.sum(), x)[0], torch.full_like(x, 3.0))
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_without_gradients_nothing_is_factorised(mode, monkeypatch: pytest.MonkeyPatch):
+    x = torch.ones(2, 3, dtype=torch.float64)
+    # By module name: `deq.equilibrium` is the function.
+    monkeypatch.setattr(sys.modules["deq.equilibrium"], "build_preconditioner",
+                        lambda *_: pytest.fail("built a preconditioner"))
+    with mode():
+        z = deq.equilibrium(lambda z: torch.tanh(0.5 * z + x), torch.zeros(2, 3, dtype=torch.float64), tol=1e-13)
+    torch.testing.assert_close(torch.tanh(0.5 * z + x), z)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_inside_a_compiled_function():
+    """The equilibrium breaks the graph and runs eagerly; what surrounds it is compiled, and derivatives are right."""
+    x = torch.linspace(-1, 1, 6, dtype=torch.float64).reshape(2, 3).requires_grad_()
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        z = deq.equilibrium(lambda z: torch.tanh(0.5 * z + x), torch.zeros(2, 3, dtype=torch.float64), tol=1e-13)
+        return (z.sin() * x).sum()
+
+    compiled = torch.compile(loss, backend="eager")
+    (first,) = torch.autograd.grad(compiled(x), x, create_graph=True)
+    (expected,) = torch.autograd.grad(loss(x), x, create_graph=True)
+    torch.testing.assert_close(first, expected)
+    torch.testing.assert_close(torch.autograd.grad(first.sum(), x)[0], torch.autograd.grad(expected.sum(), x)[0])
 
 
 def test_bad_arguments():

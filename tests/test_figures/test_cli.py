@@ -196,6 +196,13 @@ def test_help_teaches():
         assert word in done.stdout
 
 
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith("deqproof ")
+
+
 def test_a_verb_is_required(capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main([])

@@ -81,6 +81,16 @@ def test_a_figure_that_raises_is_reported(store, bad):
     assert not view.svg
 
 
+def test_processes_share_the_drawing(store, monkeypatch):
+    monkeypatch.setattr(render, "WORTH_SHARING", 1)
+    names = list(load_figures())[:2]
+    for name in names:
+        for record in FIGURES[name].records:
+            store.save_record(record, {"of": "another shape"})
+    alone, shared = render.render_all(store, names), render.render_all(store, names, jobs=2)
+    assert [(view.name, view.problem, view.svg) for view in alone] == [(v.name, v.problem, v.svg) for v in shared]
+
+
 def test_unknown_names_are_refused(store):
     with pytest.raises(UserError, match="no figure 'x'; registered are"):
         render.render_all(store, ["x"])

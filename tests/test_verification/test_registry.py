@@ -1,5 +1,6 @@
 """The register, and house rules for every claim in it."""
 
+import importlib
 import re
 
 import pytest
@@ -55,6 +56,15 @@ def test_every_claim_can_be_typeset_and_looked_up(claim):
     missing_needs(claim.needs, Context())
     unknown = set(claim.figures) - set(load_figures())
     assert not unknown, f"{claim.id} names figures that nobody draws: {sorted(unknown)}"
+
+
+def test_topics_come_in_reading_order(claims_package):
+    empty = 'TOPIC = Topic("{0}", "T")\n'
+    package = claims_package(**{name: empty.format(name) for name in ("audit", "middle", "second", "first")})
+    module = importlib.import_module(package)
+    assert [topic.name for topic in load_topics(package)] == ["audit", "first", "middle", "second"]
+    module.READING_ORDER = ("first", "sec*", "*", "audit*")
+    assert [topic.name for topic in load_topics(package)] == ["first", "second", "middle", "audit"]
 
 
 def test_every_topic_has_a_name_that_can_be_typed():

@@ -28,6 +28,12 @@ def test_commands_that_claims_use(latex):
     assert "http" not in element
 
 
+def test_spaces_that_the_converter_leaves_out():
+    assert 'log</mi><mspace width="0.167em"/><mi>Z' in mathml(r"\log Z")
+    assert "mspace" not in mathml(r"\log(Z)")
+    assert "<mi>&#x0221E;</mi>" in mathml(r"n \to \infty")
+
+
 def test_what_cannot_be_typeset():
     with pytest.raises(ValueError, match="unknown command"):
         mathml(r"\notacommand{x}")
@@ -45,7 +51,9 @@ def test_prose_is_escaped():
     assert "<script>" not in prose("<script>alert(1)</script> $x < 1$")
     assert phrase("10^-6 draws of N(0, I_100), |W|_F^n") == (
         "10<sup>−6</sup> draws of N(0, I<sub>100</sub>), |W|<sub>F</sub><sup>n</sup>")
-    assert phrase("`a_1^2` and sigma_a^2") == "<code>a_1^2</code> and sigma_a<sup>2</sup>"
+    assert phrase("`a_1^2` and sigma_a^2") == "<code>a_1^2</code> and σ<sub>a</sub><sup>2</sup>"
+    assert phrase("J^(K+1) <= 1") == "J<sup>K+1</sup> ≤ 1"
+    assert phrase("the sigma_algebra, sigma and snake_case") == "the sigma_algebra, sigma and snake_case"
     assert prose("one\n\ntwo") == "<p>one</p><p>two</p>"
     assert 'display="block"' in prose("then $$x = 1$$")
 
@@ -84,6 +92,7 @@ def test_numbers(value, text):
 
 def test_labels_and_durations():
     assert label("max_error") == "max error"
+    assert label("error of A_0") == "error of A<sub>0</sub>"
     assert "<math" in label("$x_1$")
     assert [duration(s) for s in (0.01, 1.24, 59.9, 61, 3725)] == [
         "< 0.1 s",

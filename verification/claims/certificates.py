@@ -41,7 +41,7 @@ def _search(context: Context, shrink: float) -> list[Evidence]:
     return [Evidence(Method.PROPERTY, outcome,
                      f"{found.drawn} random layers, n <= 4, d <= 2, six activations, |W|_2 <= 1.2; enclosures of z, "
                      "Dz, the Laplacian and their phantom counterparts at 128 bits, against mpmath's "
-                     "Newton iteration and derivatives at 70 digits",
+                     "Newton iteration (started at the enclosed equilibrium) and derivatives at 70 digits",
                      {"enclosures": found.enclosures, "widest radius": found.widest},
                      counts={"inside": found.inside, "missed": found.missed, "refused": found.refused})]
 

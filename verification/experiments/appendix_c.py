@@ -115,7 +115,7 @@ class Observer:
 
 def run_course(context: Context, objective: str) -> Course:
     """Train with one objective and measure on the way."""
-    every, all_every = context.choose((3, 3), (10, 60), (50, 500))
+    every, all_every = context.choose((3, 6), (10, 50), (50, 500))
     observer = Observer(objective, every, all_every)
     subject = train_dkef(context, objective, observer)
     return Course(subject, observer.routes, **observer.series)
@@ -129,16 +129,17 @@ def course(context: Context, objective: str) -> Course:
 
 
 def course_record(made: Course) -> dict[str, Any]:
-    """The run as plain numbers, six digits kept."""
-    def rounded(value: Any) -> Any:
+    """The run as plain numbers; six digits kept, all of the cosines, of which one is subtracted."""
+    def rounded(value: Any, digits: int = 6) -> Any:
         if isinstance(value, list):
-            return [rounded(item) for item in value]
-        return float(f"{value:.6g}") if isinstance(value, float) else value
+            return [rounded(item, digits) for item in value]
+        return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
     return {"data": made.subject.table.name, "domain": made.subject.domain(), "objective": made.subject.objective,
             "notes": list(made.subject.table.notes),
             "steps": made.steps, "unroll": made.unroll,
             **{name: rounded(getattr(made, name)) for name in ("radius", "radius_mean", "norm", "norm_mean")},
             "history": made.subject.result.history,
-            "routes": {name: {key: rounded(value) for key, value in vars(route).items()}
+            "routes": {name: {key: rounded(value, 16 if key.endswith("cosine") else 6)
+                              for key, value in vars(route).items()}
                        for name, route in made.routes.items()}}

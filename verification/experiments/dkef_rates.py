@@ -104,3 +104,44 @@ def _laplacian_check(subject: TrainedDKEF, x: Tensor, steps: int) -> dict[str, f
 def _unit_jet(x: Tensor, kernels: int) -> Jet:
     d = x.shape[1]
     return input_jet(x, kernels, torch.eye(d, dtype=x.dtype).expand(len(x), -1, -1), x.new_ones(d))
+
+
+def scaled_errors(cell: Cell, x: Tensor, most: int) -> dict[str, Any]:
+    r"""|Dz - Dz^(K)| / rho^K and |D^2 z - D^2 z^(K)| / rho^K for K = 0 .. most, rho the spectral radius of J.
+
+    Errors themselves sink below rounding near K = 20; divided by rho^K step by step they do not, so the asymptotic law
+    shows. With h = W z + g(x), `E_k = J^k Dz` and `G_k = s''(h) (Dh x WE_k + WE_k x Dh - WE_k x WE_k)`,
+
+        D^2 z - D^2 z^(K) = J^K D^2 z + sum_{k<K} J^{K-1-k} G_k.
+    """
+    point = equilibrium_point(cell, x, newton_equilibrium(cell, x, torch.zeros(len(cell.b), dtype=x.dtype)))
+    exact = derivatives_at(point, 2)
+    inner = torch.sigmoid(cell.U @ x + cell.b)
+    slope = torch.sigmoid(cell.W @ point.z + torch.nn.functional.softplus(cell.U @ x + cell.b))
+    bend = (slope * (1 - slope))[:, None, None]
+    dh = cell.W @ exact.first + inner[:, None] * cell.U
+    jacobian = slope[:, None] * cell.W
+    radius = float(torch.linalg.eigvals(jacobian).abs().max())
+    first, tail, total = exact.first, exact.second, torch.zeros_like(exact.second)
+    out: dict[str, Any] = {"steps": list(range(most + 1)), "radius": radius, "first": [], "second": []}
+    for k in range(most + 1):
+        out["first"].append(float(first.norm()))
+        out["second"].append(float((tail + total).norm()))
+        moved = cell.W @ first
+        cross = dh[:, :, None] * moved[:, None, :]
+        gap = bend * (cross + cross.transpose(1, 2) - radius**k * moved[:, :, None] * moved[:, None, :])
+        total = (torch.tensordot(jacobian, total, dims=1) + gap) / radius
+        first, tail = jacobian @ first / radius, torch.tensordot(jacobian, tail, dims=1) / radius
+    return out
+
+
+def growth(scaled: dict[str, Any], start: int) -> tuple[float, float]:
+    """Exponents p of K^p in the scaled first and second errors, K >= start, by least squares in logarithms."""
+    steps = torch.tensor(scaled["steps"][start:], dtype=torch.float64).log()
+    design = torch.stack([steps, torch.ones_like(steps)], 1)
+
+    def slope(values: list[float]) -> float:
+        return float(torch.linalg.lstsq(design, torch.tensor(values[start:], dtype=torch.float64).log()[:, None])
+                     .solution[0])
+
+    return slope(scaled["first"]), slope(scaled["second"])

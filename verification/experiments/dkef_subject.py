@@ -88,7 +88,7 @@ def training_settings(context: Context, objective: str) -> DKEFTraining:
     config = DKEFTraining(objective=objective, seed=context.seed)
     if context.scale is Scale.PAPER:
         return config
-    steps = context.choose(6, 240, 0)
+    steps = context.choose(6, 200, 0)
     return replace(config, max_steps=steps, validate_every=context.choose(6, 40, 1), patience=None, alpha_rows=500,
                    final_steps=context.choose(5, 100, 1000))
 

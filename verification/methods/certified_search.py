@@ -15,6 +15,7 @@ from analysis.rigorous.balls import (
     largest,
     norm_two,
     scale_rows,
+    to_float,
     working_precision,
 )
 from analysis.rigorous.certainty import Certainty, contains, less_equal
@@ -92,7 +93,9 @@ def search(rng: np.random.Generator, count: int, *, shrink: float = 1.0, bits: i
         except NotCertified:
             counts.refused += 1
             continue
-        truth = layer_reference(system.weight, system.inputs, system.bias, system.activation, system.x, steps=steps)
+        # with |W|_2 above one there may be several equilibria: the oracle starts at the one that was enclosed
+        truth = layer_reference(system.weight, system.inputs, system.bias, system.activation, system.x, steps=steps,
+                                start=to_float(enclosures[0]).ravel())
         values = [truth.z, truth.first, truth.laplacian, truth.phantom_first, truth.phantom_laplacian]
         with working_precision(4 * bits), mpmath.workdps(70):
             answers = [_holds(ball, value, shrink) for matrix, reference in zip(enclosures, values, strict=True)

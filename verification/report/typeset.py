@@ -16,6 +16,12 @@ _PIECES = re.compile(r"\$\$(?P<block>.+?)\$\$|\$(?P<inline>(?:\\\$|[^$])+?)\$|`(
 _LEFT_OVER = re.compile(r">[^<]*\\[A-Za-z]+")
 _PAIRS = tuple((re.compile(left), re.compile(right)) for left, right in (
     (r"(?<!\\)\{", r"(?<!\\)\}"), (r"\\left(?![A-Za-z])", r"\\right(?![A-Za-z])"), (r"\\begin\{", r"\\end\{")))
+_NAMED_FUNCTION = re.compile(r"(<mi>(?:log|ln|exp|sin|cos|tanh|erf|det)</mi>)(?=<m(?:i|n|frac|sqrt|sub|sup|subsup)>)")
+_GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "kappa": "κ", "lambda": "λ", "phi": "φ", "rho": "ρ", "sigma": "σ",
+          "tau": "τ"}
+_GREEK_WORD = re.compile(rf"\b({'|'.join(_GREEK)})(?=\^|_(?:\d+|[A-Za-z])(?![A-Za-z]))")
+_POWER = re.compile(r"(?<=[\w)\]|])\^(?:\(([^()]{1,12})\)|(-?\d+|[A-Za-z]\b))")
+_INDEX = re.compile(r"(\b[A-Za-zα-ω]|[|)\]])_(\d+|[A-Za-z])\b")
 _THIN = "\u202f"  # narrow no-break space, between groups of digits
 
 
@@ -37,6 +43,8 @@ def mathml(latex: str, display: str = "inline") -> Markup:
         raise ValueError(f"cannot typeset ${latex}$: unknown command {unknown}")
     # Infinity is a value: as an operator it would get an operator's space around it.
     element = element.replace("<mo>&#x0221E;</mo>", "<mi>&#x0221E;</mi>")
+    element = re.sub(r"<mi>(&#x0203[23];)</mi>", r"<mo>\1</mo>", element)  # primes
+    element = _NAMED_FUNCTION.sub(r'\1<mspace width="0.167em"/>', element)
     return Markup(element.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', ""))
 
 
@@ -80,10 +88,11 @@ def _line(text: str, strict: bool) -> Markup:
 
 
 def _raised(text: str) -> Markup:
-    """Plain words, with powers and indices that stand outside mathematics (10^6, I_100) raised and lowered."""
-    words = re.sub(r"(?<=[\w)])\^(-?\d+|[A-Za-z]\b)", lambda match: f"<sup>{match[1].replace('-', '−')}</sup>",
-                   str(escape(text)))
-    return Markup(re.sub(r"(\b[A-Za-z]|[|)\]])_(\d+|[A-Za-z])\b", r"\1<sub>\2</sub>", words))
+    """Plain words, with what stands outside mathematics put right: 10^6, I_100, sigma_a^2, <=, >=."""
+    words = str(escape(text)).replace("&lt;=", "≤").replace("&gt;=", "≥")
+    words = _GREEK_WORD.sub(lambda match: _GREEK[match[1]], words)
+    words = _POWER.sub(lambda match: f"<sup>{(match[1] or match[2]).replace('-', '−')}</sup>", words)
+    return Markup(_INDEX.sub(r"\1<sub>\2</sub>", words))
 
 
 def number(value: Any) -> Markup:
@@ -129,8 +138,9 @@ def _grouped(text: str) -> str:
 
 
 def label(name: str) -> Markup:
-    """A name of a number as words: underscores become spaces; `$...$` is typeset."""
-    return phrase(str(name) if "$" in str(name) else str(name).replace("_", " "))
+    """A name of a number as words: `max_error` loses its underscores; words with spaces or `$...$` are prose."""
+    text = str(name)
+    return phrase(text if "$" in text or " " in text else text.replace("_", " "))
 
 
 def duration(seconds: float) -> str:
