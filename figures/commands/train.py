@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,6 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     except (TrainingStopped, NotConverged) as error:
         print(f"deqproof: training stopped: {error}", file=sys.stderr)
         return 1
+    if int(os.environ.get("RANK", "0")) > 0:  # one voice under torchrun
+        return 0
     print(f"{result.folder}: {result.step} steps, {result.seconds:.1f} s")
     for name, value in result.stats.items():
         print(f"  {name:<24} {value:.6g}")
