@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from deq.evaluation.langevin import annealed_langevin
 from deq.models import NCSN, NICE, SSMVAE
 from deq.training import checkpoint
-from deq.training.config import Config, ConfigError, from_dict
+from deq.training.config import Config, ConfigError, from_dict, list_configs, load_config
 from deq.training.task import MovingAverage, build_model
 
 
@@ -46,6 +47,37 @@ def load_trained(folder: Path, step: int | None = None) -> tuple[nn.Module, Conf
     else:
         checkpoint.unpack({"module": state, "optimizers": {}}, model, {})
     return model.eval(), config
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """A run in brief, JSON-ready: options, first and last numbers, best ones, provenance, and whether it is reduced.
+
+    "Reduced" compares model, data and steps with the packaged configuration of the same name.
+
+    Raises:
+        ConfigError: not a run folder, or a run without a logged step.
+    """
+    try:
+        options = json.loads((folder / "options.json").read_text(encoding="utf-8"))
+        lines = [json.loads(line) for line in (folder / "stats.jsonl").read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError as error:
+        raise ConfigError(f"{folder} is not a folder of a run: {error.filename} is missing") from error
+    training = [line for line in lines if line["kind"] == "train"]
+    if not training:
+        raise ConfigError(f"{folder} has no logged training step")
+    final = {key: value for line in lines if line["kind"] != "train" for key,
+             value in line.items() if key not in ("kind",)}
+    full = load_config(options["name"]).as_dict() if options["name"] in list_configs() else None
+    done = training[-1]["step"]
+    reduced = full is None or done < full["run"]["steps"] or any(
+        json.loads(json.dumps(full[key])) != options[key] for key in ("model", "optimizer", "objective")) or any(
+        full["data"][key] != options["data"][key] for key in ("name", "batch", "limit"))
+    every = max(1, len(training) // 50)
+    return {"config": options["name"], "table": options["run"]["table"], "row": options["run"]["row"],
+            "reduced": reduced,
+            "steps": done, "seed": options["run"]["seed"],
+            "options": {k: v for k, v in options.items() if k != "provenance"},
+            "final": final, "training": [*training[::every], training[-1]], "provenance": options["provenance"]}
 
 
 def sample_images(model: nn.Module, count: int, shape: tuple[int, int, int], seed: int = 0, *,
