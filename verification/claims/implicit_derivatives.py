@@ -90,7 +90,7 @@ def against_digits(context: Context, order: int, formula: Formula) -> Evidence:
         with mpmath.workdps(90):
             agreement = max(agreement, float(mpmath.norm([a - b for a, b in zip(*values, strict=True)])))
         truth = torch.tensor([float(v) for v in values[1]], dtype=torch.float64)
-        worst = max(worst, float((mine[(slice(None), *legs)] - truth).norm()))
+        worst = max(worst, float((mine.permute(*range(1, order + 1), 0)[legs] - truth).norm()))
     tolerance = case.tolerance(order) * scale
     # 40 digits leave 2 * 40 / (order + 2) >= 16 good ones.
     outcome = holds_if(worst <= tolerance and agreement <= 10.0 ** (-80 / (order + 2) + 3) * max(scale, 1.0))
