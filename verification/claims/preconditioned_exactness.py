@@ -64,8 +64,7 @@ def _drawn(context: Context, exact: bool, count: int) -> Evidence:
 @TOPIC.claim(
     id="own-dd73", title="K steps are exact to order K", source="deqproof, THEORY §1",
     statement=r"Iterate $z \leftarrow z + S (f(z, x) - z)$ from $z^*$, with $z^*$ and $S = (I - J)^{-1}$ held fixed "
-              r"and "
-              r"differentiation on. After $K$ steps every derivative of total order at most $K$, in inputs and "
+              r"and differentiation on. After $K$ steps every derivative of total order at most $K$, in inputs and "
               r"parameters together, equals that of the equilibrium; in general no higher one does.",
     expected=Verdict.PROVED, control_note="M = I, the plain phantom gradient",
     control=lambda context: [_series(exact=False), _drawn(context, exact=False, count=4)])
