@@ -159,7 +159,7 @@ def _grows(one: Course, backwards: bool = False) -> Evidence:
 
 
 @TOPIC.claim(
-    id="own-91d5", title="The phantom's error grows while it trains, with the Jacobian", source="deqproof",
+    id="own-b7c4", title="The phantom's error grows while it trains, with the Jacobian", source="deqproof",
     statement=r"Training by exact score matching under the $K = 2$ phantom makes $J$ grow, and the phantom's error of "
               r"the loss gradient with it. Our reading: the median over the last quarter of measured steps is at least "
               r"1.5 times that over the first, and the error follows the spectral radius of $J$ (rank correlation at "
@@ -239,7 +239,7 @@ def _bounds(context: Context, factor: float) -> list[Evidence]:
 
 
 @TOPIC.claim(
-    id="own-5f1b", title="The finite-K bounds hold on the trained model", source="deqproof, THEORY 1",
+    id="own-5f1b", title="The finite-K bounds hold on the trained model", source="deqproof",
     statement=r"Errors of first and second derivatives of the phantom iterate stay below the finite-$K$ bounds at the "
               r"equilibria of the trained model, for every $K$ tried.",
     expected=Verdict.SUPPORTED, control=lambda context: _bounds(context, 0.5), control_note="the bounds halved",
@@ -272,7 +272,7 @@ def _law(context: Context, expected_second: float) -> list[Evidence]:
 
 
 @TOPIC.claim(
-    id="own-7e26", title="Second-order errors decay like K rho^K on the trained model", source="deqproof, THEORY 1",
+    id="own-7e26", title="Second-order errors decay like K rho^K on the trained model", source="deqproof",
     statement=r"With $\rho$ the spectral radius of $J$ at the trained equilibria, $\|Dz - Dz^{(K)}\|$ decays like "
               r"$\rho^K$ and $\|D^2 z - D^2 z^{(K)}\|$ like $K \rho^K$.",
     expected=Verdict.SUPPORTED, control=lambda context: _law(context, 0.0),

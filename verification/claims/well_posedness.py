@@ -217,7 +217,7 @@ def _norm_dependence(context: Context, matrix: list[list[Fraction]], what: str) 
 
 
 @TOPIC.claim(
-    id="own-9f29", title="Contraction depends on the norm", source="deqproof, THEORY §2",
+    id="own-9f29", title="Contraction depends on the norm", source="deqproof",
     statement=r"A map that contracts in one norm contracts in the 2-norm as well, so the operator 2-norm decides "
               r"well-posedness.",
     expected=Verdict.REFUTED, control_note="a symmetric J, where spectral radius and 2-norm agree",
