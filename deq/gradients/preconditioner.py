@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from deq.closure import ClosedMap, Map
+from deq.gradients.implicit import Inverse
 from deq.gradients.rules import Exact, GradientRule, Neumann, Phantom
 from deq.gradients.transforms import batched_map, detached, merge_batch
 from deq.linear.gmres import gmres
@@ -107,6 +108,48 @@ def build_preconditioner(rule: GradientRule, function: ClosedMap, z: Tensor) -> 
         case Exact(linear_tol=tolerance, linear_max_iter=max_iter):
             return _MatrixFree(_KrylovInverse(tolerance, max_iter), function, fixed)
     raise TypeError(f"unknown gradient rule {rule!r}; use Phantom, Neumann or Exact")
+
+
+def build_inverse(rule: Exact, function: ClosedMap, z: Tensor) -> Inverse:
+    """(I - J)^{-1} of an exact rule at the fixed point z, for `deq.gradients.implicit`; arguments and errors as above.
+    """
+    if rule.linear == "dense" or (rule.linear == "auto" and _dense_is_cheaper(z)):
+        fixed = [tensor.detach() for tensor in function.captured]
+        return _DenseInverse(*detached(_dense_inverse, function, z, fixed))
+    return _CachedKrylov(_KrylovInverse(rule.linear_tol, rule.linear_max_iter), function)
+
+
+@dataclass(frozen=True)
+class _DenseInverse:
+    """The matrix itself, [batch, n, n]."""
+
+    matrix: Tensor
+
+    def solve(self, transposed: bool, function: Map, v: Tensor, z: Tensor, captured: Sequence[Tensor]) -> Tensor:
+        batch = len(self.matrix)
+        if not v.numel():
+            return torch.zeros_like(v)
+        rows = v.reshape(-1, batch, self.matrix.shape[-1]).transpose(0, 1)
+        return (rows @ (self.matrix if transposed else self.matrix.mT)).transpose(0, 1).reshape(v.shape)
+
+
+class _CachedKrylov:
+    """A Krylov solve whose linearisation is kept: it is the same for every solve at one equilibrium."""
+
+    def __init__(self, method: _KrylovInverse, function: ClosedMap) -> None:
+        self._method, self._function = method, function
+        self._products: JacobianProducts | None = None
+
+    def solve(self, transposed: bool, function: Map, v: Tensor, z: Tensor, captured: Sequence[Tensor]) -> Tensor:
+        if not bool(v.any()):
+            return torch.zeros_like(v)
+        if function is not self._function:
+            products = JacobianProducts(function, z, [t.detach() for t in captured])
+        else:
+            if self._products is None:
+                self._products = JacobianProducts(function, z, [t.detach() for t in captured])
+            products = self._products
+        return self._method.apply(products.transposed if transposed else products.direct, v)
 
 
 def _dense_is_cheaper(z: Tensor) -> bool:
