@@ -21,6 +21,8 @@ from deq.status import LinearSolveError
 # Above this state size the n^3 of a dense inverse loses to a few dozen Jacobian products.
 _DENSE_STATE_LIMIT = 512
 _DENSE_ELEMENT_LIMIT = 2**26
+# Krylov steps between restarts, and the state size from which the shorter cycle is taken.
+_CYCLE, _SHORT_CYCLE, _LONG_VECTOR = 50, 16, 4096
 
 
 class Preconditioner(ABC):
@@ -111,8 +113,7 @@ def build_preconditioner(rule: GradientRule, function: ClosedMap, z: Tensor) -> 
 
 
 def build_inverse(rule: Exact, function: ClosedMap, z: Tensor) -> Inverse:
-    """(I - J)^{-1} of an exact rule at the fixed point z, for `deq.gradients.implicit`; arguments and errors as above.
-    """
+    """(I - J)^{-1} of an exact rule at the fixed point z; arguments and errors as for `build_preconditioner`."""
     if rule.linear == "dense" or (rule.linear == "auto" and _dense_is_cheaper(z)):
         fixed = [tensor.detach() for tensor in function.captured]
         return _DenseInverse(*detached(_dense_inverse, function, z, fixed))
@@ -210,7 +211,9 @@ class _KrylovInverse:
 
     def apply(self, products: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
         rtol = self.tolerance if self.tolerance is not None else 500 * torch.finfo(v.dtype).eps
-        solution = gmres(lambda u: u - products(u), v, rtol=rtol, max_iter=self.max_iter)
+        # Long vectors: short cycles, since orthogonalising would cost more than the few products that it saves.
+        restart = _SHORT_CYCLE if v[:1].numel() >= _LONG_VECTOR else _CYCLE
+        solution = gmres(lambda u: u - products(u), v, rtol=rtol, max_iter=self.max_iter, restart=restart)
         # Rounding alone may leave a factor of the condition number above the request; two digits are granted to it.
         size = torch.linalg.vector_norm(as_rows(v), dim=1)
         bad = ~(solution.residual <= 100 * rtol * size) & size.isfinite()
