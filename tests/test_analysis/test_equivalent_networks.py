@@ -245,3 +245,13 @@ def test_layers_are_centred_activations():
             assert shift > 0
             tau = math.sqrt(analysis.expect(lambda x, layer=layer: layer(x) ** 2, tau).value)
         assert tau**2 == pytest.approx(analysis.solve_equations("relu", 0.3, 1.2).gamma2, rel=1e-12)
+
+
+def test_matching_families_lists_a_depth_or_a_reason():
+    relu, tanh = analysis.matching_families("relu", 0.2), analysis.matching_families("tanh", 0.2)
+    assert (relu["leaky_relu", "ck"], relu["leaky_relu", "ntk"]) == (2, 3)
+    assert "hard tanh is odd" in relu["hard_tanh", "ck"]
+    assert (tanh["hard_tanh", "ck"], tanh["hard_tanh", "ntk"]) == (1, 1)
+    assert "R = 1 + kap P" in tanh["leaky_relu", "ck"]
+    steep = analysis.matching_families(lambda x: np.tanh(5 * x), 0.9)
+    assert "kappa2 does not exist" in steep["hard_tanh", "ntk"]
