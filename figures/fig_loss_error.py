@@ -29,10 +29,12 @@ def draw_loss_error(record: dict[str, Any], theme: Theme) -> Figure:
             low, middle, high = zip(*record["panels"][name][key], strict=True)
             bars = [[centre - end for centre, end in zip(middle, low, strict=True)],
                     [end - centre for centre, end in zip(middle, high, strict=True)]]
-            ax.errorbar(steps, middle, yerr=bars, fmt=mark, markersize=3.5, linewidth=1.1, elinewidth=0.7, capsize=1.5,
-                        color=theme.palette[index], label=label)
+            shifted = [k + 0.08 * (index - 1.5) for k in steps]  # so that bars stand side by side
+            ax.errorbar(shifted, middle, yerr=bars, fmt=mark, markersize=3.5, linewidth=1.1, elinewidth=0.7,
+                        capsize=1.5, color=theme.palette[index], label=label)
         ax.set_yscale("log")
-        ax.set_title(f"{title} ({record['samples']} samples, n = {record['n']})")
+        ax.set_xticks(steps)
+        ax.set_title(title)
         ax.set_xlabel("phantom steps K")
         ax.set_ylabel("relative error")
     legend(axes[0], theme, loc="lower left")
