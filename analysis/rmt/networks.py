@@ -94,6 +94,7 @@ def equivalent_networks(eq: FourEquations, family: str = "leaky_relu", depth: in
         ValueError: unknown family or kind, or depth < 1.
     """
     _check(family, kind, depth)
+    eq = eq.as_floats()
     if family == "hard_tanh":
         return _hard_tanh(eq, depth, kind, first_layer_trained)
     return _leaky(eq, depth, kind, first_layer_trained)

@@ -255,3 +255,16 @@ def test_matching_families_lists_a_depth_or_a_reason():
     assert "R = 1 + kap P" in tanh["leaky_relu", "ck"]
     steep = analysis.matching_families(lambda x: np.tanh(5 * x), 0.9)
     assert "kappa2 does not exist" in steep["hard_tanh", "ntk"]
+
+
+def test_no_recurrence_needs_one_layer_and_gives_the_activation_itself():
+    eq = analysis.solve_equations("relu", 0.0)
+    net, = analysis.equivalent_networks(eq)
+    assert net.depth == 1
+    assert net.parameters[0] == pytest.approx((0.5, 0.5), rel=1e-7)  # the square root of a sum known to 1e-14
+    assert net.residual <= 1e-7
+
+
+def test_high_precision_records_are_accepted():
+    nets = [analysis.equivalent_networks(analysis.solve_equations("relu", 0.2, digits=digits)) for digits in (None, 15)]
+    np.testing.assert_allclose(nets[0][0].parameters, nets[1][0].parameters, rtol=1e-10)
