@@ -93,7 +93,7 @@ def study_size(context: Context) -> tuple[StudySize, int, int]:
     """Sizes of the accuracy study, and training and test samples a class, at the run's scale."""
     return context.choose(
         (StudySize((16,), 2, 3, (16,), 1, 1), 20, 20),
-        (StudySize((32, 128, 256), 3, 30, (64,), 2, 3), 120, 100),
+        (StudySize((32, 128, 256), 3, 30, (64,), 3, 3), 120, 400),
         (StudySize((32, 128, 256, 1024, 4096), 5, 100, (32, 128, 256), 5, 20), 5000, 800))
 
 
