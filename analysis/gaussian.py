@@ -11,12 +11,14 @@ where it is not given, the polynomial interpolant of each panel is differentiate
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import mpmath
 import numpy as np
+from mpmath.calculus.quadrature import GaussLegendre
 
 from analysis.activation_facts import precise_derivative, precise_value
 from analysis.activations import Activation, Array, as_activation
@@ -298,19 +300,35 @@ def precise_moments(activation: str | Activation | Callable[[Array], Array], tau
         points = sorted({mpmath.mpf(k) / 2 for k in range(-2 * int(reach), 2 * int(reach) + 1)} | set(kinks))
         points = [point for point in points if abs(point) <= reach]
 
-        def normal(g: Callable[[mpmath.mpf], mpmath.mpf]) -> mpmath.mpf:
-            return mpmath.quad(lambda x: g(x) * mpmath.npdf(x), points, method="gauss-legendre")
+        rule = GaussLegendre(mpmath.mp)
+        # Panels of width 1/2 are short against the distance of phi's singularities: 24 nodes give about 26 digits
+        # there, 48 over 60 (measured on the known activations). The finer rule is used, the coarser tells its error.
+        degree = 3 if digits <= 25 else 4
 
-        mean = mpmath.mpf(0) if phi.odd else normal(lambda x: value(tau * x))
-        centred = lambda x: value(tau * x) - mean  # noqa: E731
-        derivative = precise_derivative(phi) if precise is None else None
-        dot = (normal(lambda x: derivative(tau * x) ** 2) if derivative is not None
-               else mpmath.inf if any(_jumps(phi, kink) for kink in phi.kinks)
-               else normal(lambda x: mpmath.diff(value, tau * x) ** 2))
-        return Moments(tau, mean, normal(lambda x: x * centred(x)) / tau,
-                       mean if phi.odd else normal(lambda x: (x * x - 1) * centred(x)) / tau**2,
-                       normal(lambda x: centred(x) ** 2),
-                       normal(lambda x: (x * x - 1) * centred(x) ** 2) / tau**2, dot, mpmath.mpf(10) ** -digits)
+        def sums(level: int) -> list[mpmath.mpf]:
+            weighted = [(x, w * mpmath.npdf(x)) for a, b in itertools.pairwise(points)
+                        for x, w in rule.get_nodes(a, b, level, mpmath.mp.prec)]
+            values = [value(tau * x) for x, _ in weighted]
+            mean = mpmath.fsum(w * v for (_, w), v in zip(weighted, values, strict=True))
+            mean = mpmath.mpf(0) if phi.odd else mean
+            terms = [(x, w, v - mean) for (x, w), v in zip(weighted, values, strict=True)]
+            slopes = [slope_of(tau * x) for x, _ in weighted] if slope_of is not None else []
+            return [mean, mpmath.fsum(x * w * v for x, w, v in terms),
+                    mean if phi.odd else mpmath.fsum((x * x - 1) * w * v for x, w, v in terms),
+                    mpmath.fsum(w * v * v for _, w, v in terms),
+                    mpmath.fsum((x * x - 1) * w * v * v for x, w, v in terms),
+                    mpmath.fsum(w * v * v for (_, w), v in zip(weighted, slopes,
+                                                               strict=False)) if slopes else mpmath.inf]
+
+        slope_of = None if any(_jumps(phi, kink) for kink in phi.kinks) else (
+            precise_derivative(phi) if precise is None else lambda x: mpmath.diff(value, x))
+        result, coarse = sums(degree + 1), sums(degree)
+        error = max(abs(a - b) for a, b in zip(result[:5], coarse[:5], strict=True))
+        # Doubling the nodes of a converging Gauss rule squares its error.
+        if not error < mpmath.mpf(10) ** -(digits // 2 + 3):
+            raise NotResolved(f"{phi.name} at tau = {float(tau):.6g}: mpmath's rule reaches {float(error):.1e} only")
+        mean, first, second, square, fourth, dot = result
+        return Moments(tau, mean, first / tau, second / tau**2, square, fourth / tau**2, dot, error)
 
 
 def _check_tau(tau: float) -> None:

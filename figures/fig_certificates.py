@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -35,4 +36,30 @@ def draw_certified_error(record: dict[str, Any], theme: Theme) -> Figure:
         ax.set_ylabel("relative error")
         ax.set_title(f"{label}, n = {record['n']}, d = {record['d']}")
     legend(axes[0], theme)
+    return drawing
+
+
+@figure(name="certified-dkef", title="Phantom error of the trained deep kernel model, proved and measured",
+        caption="Relative error of the score of the trained log-density under K phantom steps, at test rows. Bars: the "
+                "range over the rows of the certified errors; line: their median. Circles: the library's float64 "
+                "values, one a row.",
+        records=("certified_dkef",))
+def draw_certified_dkef(record: dict[str, Any], theme: Theme) -> Figure:
+    """One panel, logarithmic."""
+    drawing, (ax,) = canvas(theme, height=3.2, width=5.2)
+    steps = sorted({row["steps"] for row in record["rows"]})
+    groups = [[row for row in record["rows"] if row["steps"] == k] for k in steps]
+    proved = [sorted(row["relative"] for row in group) for group in groups]
+    middle = [median(values) for values in proved]
+    bars = [[centre - values[0] for centre, values in zip(middle, proved, strict=True)],
+            [values[-1] - centre for centre, values in zip(middle, proved, strict=True)]]
+    ax.errorbar(steps, middle, yerr=bars, color=theme.palette[0], capsize=3, label="proved, range over rows")
+    ax.plot([row["steps"] for row in record["rows"]], [row["measured"] for row in record["rows"]], "o",
+            markerfacecolor="none", color=theme.palette[1], label="measured in float64")
+    ax.set_yscale("log")
+    ax.set_xticks(steps)
+    ax.set_xlabel("phantom steps K")
+    ax.set_ylabel("relative error of the score")
+    ax.set_title(f"Trained deep kernel model, {record['data']} data, {record['inputs']} rows")
+    legend(ax, theme)
     return drawing

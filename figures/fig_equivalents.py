@@ -33,11 +33,12 @@ def _power_law(ax: Axes, sizes: list[int], errors: list[list[float]], colour: st
                 "legends give the fitted rate in p with half its 95 % interval.",
         records=("equivalent-ck", "equivalent-ntk"))
 def draw_errors(ck: dict[str, Any], ntk: dict[str, Any], theme: Theme) -> Figure:
-    """Two rows of three panels."""
-    drawing, axes = canvas(theme, 2, 3, height=3.3, width=10.5, sharex=True)
+    """Two rows, one panel a sigma_a^2."""
+    panels = len(ck["sigmas"])
+    drawing, axes = canvas(theme, 2, panels, height=3.3, width=3.5 * panels, sharex=True)
     for row, (record, name) in enumerate(((ck, "CK"), (ntk, "NTK"))):
         for column, sigma in enumerate(record["sigmas"]):
-            ax = axes[3 * row + column]
+            ax = axes[panels * row + column]
             for n, (activation, errors) in enumerate(record["errors"].items()):
                 _power_law(ax, record["sizes"], errors[column], theme.palette[n], MARKERS[n], activation)
             ax.set(xscale="log", yscale="log", title=rf"{name}, $\sigma_a^2$ = {sigma}")

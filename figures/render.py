@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from figures.registry import FigureSpec, load_figures
-from figures.style import DARK, LIGHT, Theme
+from figures.style import DARK, LIGHT, SETTINGS, Theme
 from verification.errors import UserError
 from verification.report import FigureView
 from verification.store import Store, write_text
@@ -67,7 +67,8 @@ def render(spec: FigureSpec, store: Store) -> FigureView:
     try:
         records = [store.load_record(name) for name in spec.records]
         for theme in (LIGHT, DARK):
-            drawing = spec.draw(*records, theme=theme)
+            with plt.rc_context(SETTINGS):
+                drawing = spec.draw(*records, theme=theme)
             try:
                 svg = _save(drawing, spec, theme, folder)
                 view.svg[theme.name] = inline(svg, f"{spec.name}-{theme.name}", spec.title)
@@ -85,7 +86,7 @@ def _save(drawing: Figure, spec: FigureSpec, theme: Theme, folder: Path) -> str:
     if not isinstance(drawing, Figure):
         raise TypeError(f"figure {spec.name!r} returned {type(drawing).__name__}, not a matplotlib Figure")
     buffer = io.StringIO()
-    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": spec.name}):
+    with plt.rc_context({**SETTINGS, "svg.hashsalt": spec.name}):
         drawing.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Title": spec.title})
     svg = buffer.getvalue()
     # A dark picture on its own needs its dark page; inlined, the report is the page.

@@ -21,6 +21,8 @@ class Theme:
     palette: tuple[str, ...]
 
 
+#: Sizes in points, and text that stays text; in force while a figure is made and while it is drawn.
+SETTINGS = {"font.size": 9.5, "axes.titlesize": 10, "legend.fontsize": 8.5, "svg.fonttype": "none"}
 LIGHT = Theme("light", "#1b1f24", "#5c6670", "#d9dee3",
               ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f5a00"))
 DARK = Theme("dark", "#e6e9ec", "#9aa4ae", "#3a424a",
@@ -30,7 +32,7 @@ DARK = Theme("dark", "#e6e9ec", "#9aa4ae", "#3a424a",
 def canvas(theme: Theme, rows: int = 1, columns: int = 1, height: float = 3.4, width: float = 7.2,
            **kwargs: Any) -> tuple[Figure, list[Axes]]:
     """A transparent figure with `rows * columns` styled axes, flat in reading order; sizes in inches."""
-    with plt.rc_context({"font.size": 9.5, "axes.titlesize": 10, "svg.fonttype": "none"}):
+    with plt.rc_context(SETTINGS):
         drawing, grid = plt.subplots(rows, columns, figsize=(width, height * rows), squeeze=False,
                                      layout="constrained", **kwargs)
     drawing.patch.set_alpha(0)

@@ -26,6 +26,7 @@ class ClaimResult:
         method: kinds of evidence, each once, in the order in which they first appear.
         evidence: one dictionary each: method, outcome, subject, domain, numbers, counts, complete.
         seconds: wall time of check and control together.
+        cpu_seconds: processor time of the same, which a busy machine does not stretch.
         control: passed, failed, error or not run.
         control_detail: how the control came out, in a line; with a traceback where it raised.
         missing: for `untested`: what is not at hand and how to get it.
@@ -43,6 +44,7 @@ class ClaimResult:
     method: tuple[str, ...]
     evidence: tuple[Mapping[str, Any], ...]
     seconds: float
+    cpu_seconds: float
     control: str
     control_note: str
     control_detail: str = ""
@@ -76,20 +78,22 @@ class ClaimResult:
             raise ValueError(f"control {data['control']!r} is none of {CONTROL_STATES}")
         for item in data["evidence"]:
             Method(item["method"]), Outcome(item["outcome"]), Subject(item["subject"])
-        if not isinstance(data["seconds"], int | float):
-            raise ValueError(f"seconds is {data['seconds']!r}, not a number")
+        for key in ("seconds", "cpu_seconds"):
+            if not isinstance(data[key], int | float):
+                raise ValueError(f"{key} is {data[key]!r}, not a number")
         return cls(**values)
 
 
 def result_of(claim: Claim, topic: str, verdict: Verdict, seconds: float, evidence: Sequence[Evidence] = (),
-              control: str = "not run", **more: Any) -> ClaimResult:
+              control: str = "not run", cpu_seconds: float = 0.0, **more: Any) -> ClaimResult:
     """Join a claim's registered data with how it came out."""
     return ClaimResult(
         id=claim.id, topic=topic, title=claim.title, source=claim.source, statement=claim.statement,
         correction=claim.correction, expected=claim.expected, verdict=verdict,
         method=tuple(dict.fromkeys(str(item.method) for item in evidence)),
-        evidence=tuple(evidence_json(item) for item in evidence), seconds=round(seconds, 3), control=control,
-        control_note=claim.control_note, figures=tuple(claim.figures), **more)
+        evidence=tuple(evidence_json(item) for item in evidence), seconds=round(seconds, 3),
+        cpu_seconds=round(cpu_seconds, 3), control=control, control_note=claim.control_note,
+        figures=tuple(claim.figures), **more)
 
 
 def evidence_json(item: Evidence) -> dict[str, Any]:

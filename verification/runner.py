@@ -32,10 +32,11 @@ def run_claim(claim: Claim, topic: str, context: Context) -> tuple[ClaimResult, 
     through. The control runs on a copy of the context, so that what it records is thrown away. Global random states
     depend on the run's seed and the claim's id alone, so neither order nor the number of processes changes a result.
     """
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
 
     def finish(verdict: Verdict, evidence: Sequence[Evidence] = (), **more: Any) -> ClaimResult:
-        return result_of(claim, topic, verdict, time.perf_counter() - start, evidence, **more)
+        return result_of(claim, topic, verdict, time.perf_counter() - start, evidence,
+                         cpu_seconds=time.process_time() - cpu, **more)
 
     digits, dtype = mpmath.mp.dps, torch.get_default_dtype()
     working = replace(context, records={})

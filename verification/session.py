@@ -15,6 +15,7 @@ from multiprocessing.queues import Queue
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from verification.context import Context
 from verification.progress import Progress
@@ -166,6 +167,7 @@ def _work(package: str, context: Context, tasks: Queue[Any], answers: Queue[Mess
     """A worker: takes topics until there is none. One thread; ends with its parent; leaves Ctrl-C to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with_parent()
+    tqdm.set_lock(threading.RLock())  # its default is a named semaphore, which a worker that is stopped would leak
     torch.set_num_threads(1)
     topics = {topic.name: topic for topic in load_topics(package)}
     while (task := tasks.get()) is not None:

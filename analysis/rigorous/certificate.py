@@ -67,15 +67,17 @@ def certify_layer(weights: LayerWeights, x: ArrayLike, steps: Sequence[int] = (1
     if not counts or min(counts) < 1:
         raise ValueError(f"phantom steps must be positive whole numbers, not {list(steps)}")
     with working_precision(bits):
-        layer = Layer.from_arrays(weights.weight, weights.inputs, weights.bias, weights.activation)
+        layer = Layer.from_arrays(weights.weight, weights.inputs, weights.bias, weights.activation,
+                                  weights.injection)
         readout = QuadraticReadout.from_arrays(weights.linear, weights.quadratic, weights.base_width)
         equilibrium = enclose_equilibrium(layer, point, weights.size)
         claims = _claims(equilibrium, layer, readout, counts)
     certificate: Certificate = {
         "format": FORMAT, "version": VERSION, "bits": bits,
         "model": {
-            "equation": "z = sigma(W z + U x + b), log p = a.z + c |z|^2 - |x|^2 / (2 s^2)",
-            "sha256": weights.sha256, "activation": weights.activation, "W": encode(weights.weight),
+            "equation": "z = sigma(W z + tau(U x + b)), log p = a.z + c |z|^2 - |x|^2 / (2 s^2)",
+            "sha256": weights.sha256, "activation": weights.activation,
+            "injection": weights.injection, "W": encode(weights.weight),
             "U": encode(weights.inputs), "b": encode(weights.bias), "a": encode(weights.linear),
             "c": weights.quadratic.hex(), "s": None if weights.base_width is None else float(weights.base_width).hex()},
         "input": encode(point), "claims": claims}
@@ -99,7 +101,8 @@ def summary(certificate: Certificate) -> str:
     """The certificate in words, for a terminal."""
     model, claims = certificate["model"], certificate["claims"]
     n, d = model["U"]["shape"]
-    lines = [f"Certificate for z = {model['activation']}(W z + U x + b), n = {n}, d = {d}",
+    drive = "U x + b" if model["injection"] == "identity" else f"{model['injection']}(U x + b)"
+    lines = [f"Certificate for z = {model['activation']}(W z + {drive}), n = {n}, d = {d}",
              "  proved: an equilibrium, enclosed; no other in the box of half-width "
              f"{float.fromhex(claims['box_radius']):.3g} about it"]
     contraction = claims["contraction"]

@@ -22,7 +22,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """Float weights of `z = sigma(W z + U x + b)` with the readout `a.z + c |z|^2 - |x|^2 / (2 s^2)`.
+    """Float weights of `z = sigma(W z + tau(U x + b))` with the readout `a.z + c |z|^2 - |x|^2 / (2 s^2)`.
 
     Attributes:
         weight: W [n, n]; inputs: U [n, d]; bias: b [n].
@@ -30,6 +30,7 @@ class LayerWeights:
         linear: a [n]; ones where the checkpoint has none.
         quadratic: c.
         base_width: s, or None for no term in x.
+        injection: tau, another name of an activation.
         sha256: of the file they came from, or "".
     """
 
@@ -40,6 +41,7 @@ class LayerWeights:
     linear: Array
     quadratic: float = 0.0
     base_width: float | None = None
+    injection: str = "identity"
     sha256: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -71,8 +73,9 @@ class LayerWeights:
 def load_weights(path: Path, *, names: Mapping[str, str] | None = None, activation: str | None = None) -> LayerWeights:
     """Read a checkpoint.
 
-    The file holds tensors `W`, `U`, `b` and perhaps `a`, `c`, `s`, and names the activation in its metadata. `W` is the
-    weight that acts, after any normalisation. Tensors of lower precision are widened, which is exact.
+    The file holds tensors `W`, `U`, `b` and perhaps `a`, `c`, `s`, and names the activation (and perhaps an
+    `injection`) in its metadata. `W` is the weight that acts, after any normalisation. Tensors of lower precision are
+    widened, which is exact.
 
     Args:
         path: a safetensors file.
@@ -105,7 +108,7 @@ def load_weights(path: Path, *, names: Mapping[str, str] | None = None, activati
     linear = np.ones(bias.size) if found["a"] is None else found["a"]
     try:
         return LayerWeights(weight, inputs, bias, sigma, linear, _number(found["c"], "c", 0.0) or 0.0,
-                            _number(found["s"], "s", None), sha256(path))
+                            _number(found["s"], "s", None), metadata.get("injection", "identity"), sha256(path))
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
 

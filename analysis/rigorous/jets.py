@@ -122,6 +122,26 @@ def activate(name: str, jet: Jet) -> Jet:
     return replace(jet, value=value, first=scale_rows(slopes, jet.first), second=second)
 
 
+def squared_distances(jet: Jet, points: arb_mat) -> Jet:
+    """|h - y_m|^2 for the columns y_m of `points` [n, M]: a jet of size M. Smooth jets only.
+
+    Raises:
+        NotSmooth: asked for slopes on the whole space.
+    """
+    if jet.value is None:
+        raise NotSmooth("a squared distance has no slope bound on the whole space")
+    values = jet.value.entries()
+    gaps = arb_mat(points.ncols(), jet.size, [value - entry for row in points.transpose().tolist()
+                                              for value, entry in zip(values, row, strict=True)])
+    value = arb_mat(gaps.nrows(), 1, [sum((gap * gap for gap in row), arb(0)) for row in gaps.tolist()])
+    second = None
+    if jet.second is not None:
+        bent = _squares(jet)  # [n, p]: the same for every point once summed over the entries
+        total = arb_mat(1, jet.size, [1] * jet.size) * bent
+        second = 2 * (gaps * jet.second + arb_mat(gaps.nrows(), 1, [1] * gaps.nrows()) * total)
+    return replace(jet, value=value, first=2 * (gaps * jet.first), second=second, norm=None)
+
+
 def constant(value: arb_mat, like: Jet) -> Jet:
     """A vector that does not move with the directions of `like`."""
     second = None if like.second is None else zeros(value.nrows(), like.second.ncols())

@@ -10,7 +10,7 @@ from flint import arb, arb_mat
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.rigorous.balls import column, finite_array, matrix
-from analysis.rigorous.jets import Jet, activate, affine
+from analysis.rigorous.jets import Jet, activate, affine, squared_distances
 from analysis.rigorous.smooth import ball_activation
 
 JetMap = Callable[[Jet, Jet], Jet]
@@ -18,20 +18,23 @@ JetMap = Callable[[Jet, Jet], Jet]
 
 @dataclass(frozen=True)
 class Layer:
-    """`sigma(W z + U x + b)`, an equilibrium layer.
+    """`sigma(W z + tau(U x + b))`, an equilibrium layer; tau is the identity unless an injection is named.
 
     Attributes:
         weight: W [n, n]; inputs: U [n, d]; bias: b [n, 1]; all exact.
-        activation: a name of `BALL_ACTIVATIONS`.
+        activation: sigma, a name of `BALL_ACTIVATIONS`.
+        injection: tau, likewise.
     """
 
     weight: arb_mat
     inputs: arb_mat
     bias: arb_mat
     activation: str
+    injection: str = "identity"
 
     @classmethod
-    def from_arrays(cls, weight: ArrayLike, inputs: ArrayLike, bias: ArrayLike, activation: str) -> Layer:
+    def from_arrays(cls, weight: ArrayLike, inputs: ArrayLike, bias: ArrayLike, activation: str,
+                    injection: str = "identity") -> Layer:
         """From float arrays [n, n], [n, d], [n].
 
         Raises:
@@ -41,7 +44,7 @@ class Layer:
         w, u, b = finite_array(weight, "W", 2), finite_array(inputs, "U", 2), finite_array(bias, "b", 1)
         if not w.shape == (len(b), len(b)) or u.shape[0] != len(b):
             raise ValueError(f"shapes do not fit: W {w.shape}, U {u.shape}, b {b.shape}; wanted [n, n], [n, d], [n]")
-        return cls(matrix(w), matrix(u), column(b), ball_activation(activation).name)
+        return cls(matrix(w), matrix(u), column(b), ball_activation(activation).name, ball_activation(injection).name)
 
     @property
     def size(self) -> int:
@@ -55,7 +58,8 @@ class Layer:
 
     def __call__(self, z: Jet, x: Jet) -> Jet:
         """The layer on jets."""
-        return activate(self.activation, affine(self.weight, z, self.bias) + affine(self.inputs, x))
+        drive = affine(self.inputs, x, self.bias)
+        return activate(self.activation, affine(self.weight, z) + activate(self.injection, drive))
 
 
 @dataclass(frozen=True)
@@ -127,45 +131,53 @@ class QuadraticReadout:
 
 
 @dataclass(frozen=True)
-class KernelReadout:
-    """The log-density of a deep kernel exponential family: `sum_m alpha_m exp(-|P phi - y_m|^2 / (2 w^2)) + q0(x)`.
-
-    `phi = readout(z) + skip(x) + bias` is an affine feature of equilibrium and input, `y_m` are the features of the
-    inducing points (constants), `q0 = -|x - m|^2 / (2 s^2)` a Gaussian base.
+class KernelTerm:
+    """One Gaussian kernel `weight exp(-|phi(x) - y_m|^2 / (2 scale))` on the feature `phi = out z + skip x + bias`.
 
     Attributes:
-        out: [p, n]; skip: [p, d] or None; bias: [p, 1].
-        inducing: [p, M], features of the inducing points.
-        coefficients: alpha [1, M].
-        bandwidth: w.
-        base_width: s, or None for no base term.
+        out: [p, n]; skip: [p, d] or None; bias: [p, 1] or None.
+        anchors: y_m, the features of the inducing points [p, M], exact or enclosed.
+        weight: in the mixture of kernels.
+        scale: squared bandwidth.
     """
 
     out: arb_mat
     skip: arb_mat | None
-    bias: arb_mat
-    inducing: arb_mat
+    bias: arb_mat | None
+    anchors: arb_mat
+    weight: arb
+    scale: arb
+
+    def __call__(self, z: Jet, x: Jet) -> Jet:
+        """The kernel functions on jets, a jet of size M."""
+        feature = affine(self.out, z, self.bias)
+        if self.skip is not None:
+            feature = feature + affine(self.skip, x)
+        exponent = squared_distances(feature, self.anchors).scaled(-1 / (2 * self.scale))
+        return activate("exp", exponent).scaled(self.weight)
+
+
+@dataclass(frozen=True)
+class KernelReadout:
+    """The log-density of a deep kernel exponential family: `sum_m alpha_m sum_r k_r(x, x_m) - |x|^2 / (2 s^2)`.
+
+    Attributes:
+        terms: the kernels k_r, at least one.
+        coefficients: alpha [1, M].
+        base_width: s, or None for no base term.
+    """
+
+    terms: tuple[KernelTerm, ...]
     coefficients: arb_mat
-    bandwidth: float
     base_width: float | None = None
 
     def __call__(self, z: Jet, x: Jet) -> Jet:
         """The log-density on jets, a jet of size 1."""
-        feature = affine(self.out, z, self.bias)
-        if self.skip is not None:
-            feature = feature + affine(self.skip, x)
-        scale = -1 / (2 * arb(self.bandwidth) ** 2)
-        total: Jet | None = None
-        points, alphas = self.inducing.transpose().tolist(), self.coefficients.entries()
-        for point, alpha in zip(points, alphas, strict=True):
-            gap = feature.shifted(arb_mat(len(point), 1, [-entry for entry in point]))
-            term = activate("exp", (gap * gap).total().scaled(scale)).scaled(alpha)
-            total = term if total is None else total + term
-        if total is None:
-            raise ValueError("a kernel readout needs at least one inducing point")
-        if self.base_width is not None:
-            total = total - (x * x).total().scaled(1 / (2 * arb(self.base_width) ** 2))
-        return total
+        kernels = self.terms[0](z, x)
+        for term in self.terms[1:]:
+            kernels = kernels + term(z, x)
+        total = affine(self.coefficients, kernels)
+        return total if self.base_width is None else total - (x * x).total().scaled(1 / (2 * arb(self.base_width) ** 2))
 
 
 def convolution_matrix(kernel: ArrayLike, height: int, width: int) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ but elimination with interval pivots.
 from __future__ import annotations
 
 from fractions import Fraction
+from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,10 @@ class _Recheck:
         model, self.claims = certificate["model"], certificate["claims"]
         if model["activation"] not in INTERVAL_ACTIVATIONS:
             raise CertificateRejected(f"no second enclosure of activation {model['activation']!r}")
+        if model["injection"] not in INTERVAL_ACTIVATIONS:
+            raise CertificateRejected(f"no second enclosure of injection {model['injection']!r}")
         self.sigma: IntervalActivation = INTERVAL_ACTIVATIONS[model["activation"]]
+        self.tau: IntervalActivation = INTERVAL_ACTIVATIONS[model["injection"]]
         floats = {key: decode(model[key], key, 2 if key in "WU" else 1) for key in "WUba"}
         self.c = hex_of(model["c"], "c")
         self.s = None if model["s"] is None else hex_of(model["s"], "s")
@@ -71,7 +75,10 @@ class _Recheck:
                 len(point) != self.d or (self.s is not None and self.s <= 0):
             raise CertificateRejected("the shapes of weights and input do not fit together")
         self.x = Fixed.exact(point[:, None])
-        self.drive = self.u @ self.x + self.b
+        argument = self.u @ self.x + self.b
+        self.drive = argument.apply(self.tau.value)
+        self.drive_first = argument.apply(self.tau.slope) * self.u
+        self.drive_laplacian = argument.apply(self.tau.bend) * _row_sums(self.u * self.u)
         self.done: list[str] = []
 
     def run(self) -> list[str]:
@@ -90,8 +97,9 @@ class _Recheck:
         for key, values in given.items():
             if values.shape != floats[key].shape or not np.array_equal(values, floats[key]):
                 raise CertificateRejected(f"the certificate is about another model: {key} differs from the file's")
-        same = (model["activation"] == weights.activation and self.c == weights.quadratic
-                and self.s == weights.base_width and (not weights.sha256 or model["sha256"] == weights.sha256))
+        same = (model["activation"] == weights.activation and model["injection"] == weights.injection
+                and self.c == weights.quadratic and self.s == weights.base_width
+                and (not weights.sha256 or model["sha256"] == weights.sha256))
         if not same:
             raise CertificateRejected("the certificate is about another model: activation, readout or file hash differ")
 
@@ -124,11 +132,10 @@ class _Recheck:
         self.jacobian = self.slopes * self.w
         self.regular = unit_matrix(self.n) - self.jacobian
         self.alpha = norm_inf_units(unit_matrix(self.n) - self.m @ self.regular)
-        self.first = self._solve(self.slopes * self.u)
-        self.moved = self.w @ self.first + self.u
-        squares = self.moved * self.moved
-        bent = Fixed(squares.mid.sum(axis=1, keepdims=True), squares.rad.sum(axis=1, keepdims=True))
-        self.laplacian = self._solve(self.bends * bent)
+        self.first = self._solve(self.slopes * self.drive_first)
+        self.moved = self.w @ self.first + self.drive_first
+        squares = _row_sums(self.moved * self.moved)
+        self.laplacian = self._solve(self.bends * squares + self.slopes * self.drive_laplacian)
         self._inside("first", self.first)
         self._inside("laplacian", self.laplacian)
         self.done.append("first derivative and Laplacian of the equilibrium, enclosed as claimed")
@@ -160,8 +167,7 @@ class _Recheck:
         for steps in range(1, max(wanted, default=0) + 1):
             gap = self.w @ first                              # W (D z - D z^(k-1))
             product = gap * (self.moved + self.moved - gap)   # |D h|^2 - |D h_(k-1)|^2, entry by entry
-            bent = Fixed(product.mid.sum(axis=1, keepdims=True), product.rad.sum(axis=1, keepdims=True))
-            second = self.jacobian @ second + self.bends * bent
+            second = self.jacobian @ second + self.bends * _row_sums(product)
             first = self.jacobian @ first
             if steps in wanted:
                 self._phantom_item(wanted[steps], steps, first, second)
@@ -232,11 +238,16 @@ class _Recheck:
         return Fixed.between([int(v) for v in lows], [int(v) for v in highs], shape)
 
 
+def _row_sums(values: Fixed) -> Fixed:
+    return Fixed(values.mid.sum(axis=1, keepdims=True), values.rad.sum(axis=1, keepdims=True))
+
+
 def _length(values: Fixed) -> Fixed:
-    """The Euclidean length; a square root halves the digits near zero, where the sum of magnitudes does better."""
-    root = (values * values).sum().sqrt()
-    high = min(int(root.high.item()), sum(values.magnitude().ravel().tolist()))
-    return Fixed.between([min(int(root.low.item()), high)], [high], (1,))
+    """The Euclidean length, from sums of squared integers, which lose nothing near zero."""
+    largest = values.magnitude().ravel().tolist()
+    least = np.maximum(abs(values.mid) - values.rad, 0).ravel().tolist()
+    low, high = (sum(size * size for size in sizes) for sizes in (least, largest))
+    return Fixed.between([isqrt(low)], [isqrt(high) + 1], (1,))
 
 
 def _absolute(value: Fixed) -> Fixed:

@@ -108,6 +108,9 @@ def minimal_depth(activation: str | Activation | Callable[[Array], Array], sigma
         EquationsError: the DEQ itself is refused.
     """
     eq = solve_equations(activation, sigma_a2, tau0, sigma_b2=sigma_b2)
+    _check(family, kind, None)
+    if (family, kind) == ("leaky_relu", "ck"):
+        return _leaky_partitions(eq, None).depth
     return equivalent_networks(eq, family, kind=kind)[0].depth
 
 
@@ -210,9 +213,17 @@ def _refuse_flat(eq: FourEquations) -> None:
 
 
 def _leaky(eq: FourEquations, depth: int | None, kind: str, first_layer_trained: bool) -> list[EquivalentNetwork]:
-    _refuse_flat(eq)
     if kind == "ntk":
+        _refuse_flat(eq)
         return _leaky_tangent(eq, depth, first_layer_trained)
+    solutions = _leaky_partitions(eq, depth)
+    return [_leaky_network(eq, label, partition, solutions.dimension)
+            for label, partition in solutions.representatives()]
+
+
+def _leaky_partitions(eq: FourEquations, depth: int | None) -> SolutionSet:
+    """The solution set at the given depth, or at the least one; refuses an empty one with the reason."""
+    _refuse_flat(eq)
     name = f"{eq.activation.name} at sigma_a2 = {eq.sigma_a2:.6g}"
     end, energy, products = scale_free(eq, eq.tau0)
     defect = end - 1 - KAP * energy
@@ -229,8 +240,7 @@ def _leaky(eq: FourEquations, depth: int | None, kind: str, first_layer_trained:
     for layers in (range(1, MAX_DEPTH + 1) if reachable else ()) if depth is None else (depth,):
         solutions = SolutionSet.build(end, target, layers)
         if not solutions.empty:
-            return [_leaky_network(eq, label, partition, solutions.dimension)
-                    for label, partition in solutions.representatives()]
+            return solutions
     if not reachable:
         raise NoEquivalentNetwork(
             f"no depth is enough for {name}: kap Q = {target:.12g} must exceed 1 - 1/R = {floor:.12g}, the limit of "

@@ -230,9 +230,9 @@ def well_posedness_edge(activation: str | Activation | Callable[[Array], Array],
         return Edge(1.0, tau0, "no injection", _chaos(phi, lambda q: 1.0, [start], 1.0))
     # Away from q = start on a logarithmic grid of the distance.
     if down:
-        path = start * (1 - np.geomspace(1e-9, 1 - 1e-9, 160))
+        path = start * (1 - np.geomspace(1e-9, 1 - 1e-9, 100))
     else:
-        path = start * (1 + np.geomspace(1e-9, 1e8, 160))
+        path = start * (1 + np.geomspace(1e-9, 1e8, 140))
     values = np.array([strength(q) for q in path])
     known = np.cumsum(np.isnan(values)) == 0
     path, values = path[known], values[known]

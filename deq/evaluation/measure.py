@@ -29,6 +29,7 @@ class StepCost:
         seconds: median time.
         seconds_low, seconds_high: quartiles.
         repeats: timed steps.
+        cpu_seconds: median processor time of this process, which other work on the machine disturbs less.
         peak_bytes: most live bytes above the start of the step.
         device: where.
     """
@@ -37,6 +38,7 @@ class StepCost:
     seconds_low: float
     seconds_high: float
     repeats: int
+    cpu_seconds: float
     peak_bytes: int
     device: str
 
@@ -107,10 +109,11 @@ def measure_step(step: Callable[[], Any], device: str | torch.device = "cpu", *,
 
     for _ in range(warmup):
         step()
-    times = []
+    times, used = [], []
     for _ in range(repeats):
-        start = clock()
+        start, processor = clock(), time.process_time()
         step()
         times.append(clock() - start)
+        used.append(time.process_time() - processor)
     low, middle, high = statistics.quantiles(times, n=4, method="inclusive")
-    return StepCost(middle, low, high, repeats, peak_memory(step, device), str(device))
+    return StepCost(middle, low, high, repeats, statistics.median(used), peak_memory(step, device), str(device))

@@ -61,7 +61,8 @@ class EquilibriumFeatures(nn.Module):
         kernels: R.
         dim: d.
         width: h.
-        gradient: any rule of `deq`; None is the paper's `Phantom(steps=2)`.
+        gradient: any rule of `deq`; None is the paper's `Phantom(steps=2)`, or the released code's three steps. The
+            released map takes undamped phantom rules only.
         solver, tol, max_iter: as in `deq.solve`; each sample converges on its own.
         margin: lambda; the paper says > 1, the released code has 1 + 1e-6.
         eps: as released.
@@ -81,7 +82,10 @@ class EquilibriumFeatures(nn.Module):
         if not margin > 1:
             raise ValueError(f"margin must exceed 1 for a contraction, got {margin}")
         self.kernels, self.margin, self.eps, self.released = kernels, margin, eps, released
-        self.gradient: GradientRule = Phantom(2) if gradient is None else gradient
+        self.gradient: GradientRule = Phantom(3 if released else 2) if gradient is None else gradient
+        if released and not (isinstance(self.gradient, Phantom) and self.gradient.damping == 1):
+            raise ValueError(f"the released variant is defined by its own phantom iteration; it cannot take "
+                             f"{self.gradient!r}, only Phantom(steps) without damping")
         self.solver, self.tol, self.max_iter = solver, tol, max_iter
         self.allow_beyond_order = allow_beyond_order
         self.last: Solution | None = None
@@ -92,7 +96,8 @@ class EquilibriumFeatures(nn.Module):
         self.recurrent = draw(width)
         self.injection, self.bias = draw(dim), draw()
         self.skip = draw(dim) if skip else None
-        self.output, self.output_bias = (draw(width), draw()) if output_layer else (None, None)
+        self.output: nn.Parameter | None = draw(width) if output_layer else None
+        self.output_bias: nn.Parameter | None = draw() if output_layer else None
 
     def weight(self) -> Tensor:
         """The normalised W of every kernel, `[R, h, h]`, `|W_r|_F < 1 / margin`."""

@@ -24,7 +24,7 @@ class Jet:
 
     Attributes:
         value: `[R, n, h]`.
-        first: `[R, n, m, h]`, or None for a value alone.
+        first: `[R, n, m, h]`, or `[R, 1, m, h]` where all samples share it; None for a value alone.
         second: `[R, n, h]`, or None for first order alone.
         weights: `[m]`, the weights of the directions in `second`.
     """
@@ -97,4 +97,6 @@ def input_jet(x: Tensor, copies: int, directions: Tensor | None = None, weights:
     if directions is None:
         return Jet(value)
     second = None if weights is None else x.new_zeros(copies, *x.shape)
+    if directions.stride(0) == 0:       # the same for every sample: carried once until a slope tells samples apart
+        directions = directions[:1]
     return Jet(value, directions.expand(copies, *directions.shape), second, weights)

@@ -225,6 +225,18 @@ def load_config(name: str | Path, *, smoke: bool = False,
     return _resolve(table, path, str(name), smoke)
 
 
+def from_dict(table: Mapping[str, Any]) -> Config:
+    """The configuration that `Config.as_dict` gave (the options.json of a run; other keys are ignored).
+
+    Raises:
+        ConfigError: keys or values that are not known.
+    """
+    model = {"kind": table["model"]["kind"], **table["model"]["options"]}
+    sections = {key: table[key] for key in _SECTIONS}
+    whole = {**sections, "model": model, "choices": table["choices"]}
+    return _resolve(whole, Path("options.json"), table["name"], table["smoke"])
+
+
 def _read(path: Path, seen: set[Path]) -> dict[str, Any]:
     path = path.resolve()
     if path in seen:

@@ -252,9 +252,10 @@ class DKEFTrainer:
         for index, entries in self.optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in entries.items()}
         tensors |= {"order": self.order, "generator": self.generator.get_state()}
-        info = {"config": asdict(self.config), "position": self.position, "result": asdict(self.result)}
+        result = asdict(self.result)
         if math.isinf(self.result.best_validation):
-            info["result"]["best_validation"] = None
+            result["best_validation"] = None
+        info = {"config": asdict(self.config), "position": self.position, "result": result}
         save_state(path, tensors, info)
 
     def _load(self, path: Path) -> None:

@@ -29,7 +29,8 @@ examples:
   deqproof certify --check model.certificate.json model.safetensors    and by those of this file
 
 CHECKPOINT is a safetensors file with tensors W [n, n], U [n, d], b [n] of the layer z = sigma(W z + U x + b), W being
-the weight that acts (after any normalisation), and the metadata entry `activation`. Optional: the readout
+the weight that acts (after any normalisation), and the metadata entry `activation`. Optional: the metadata entry
+`injection`, an activation tau for z = sigma(W z + tau(U x + b)), and the readout
 log p = a.z + c |z|^2 - |x|^2 / (2 s^2) as tensors a [n] (default: ones), c and s.
 
 exit status: 0 proved, or confirmed; 1 it could not be proved, or the certificate is wrong; 2 usage, unreadable files.

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from deq.training import CheckpointError, ConfigError, list_configs, load_config
 from deq.training.engine import TrainingStopped, describe
 from deq.training.start import train
 from deq.training.task import build_model
+from deq.training.trained import summary
 from verification.errors import UserError
 
 EXAMPLES = """\
@@ -51,6 +55,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--devices", type=int, metavar="N", help="processes (default: torchrun's number, else 1)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="data folder (default: DEQPROOF_DATA)")
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (default: runs)")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write a summary of the finished run as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)
 
@@ -76,7 +81,14 @@ def run(arguments: argparse.Namespace) -> int:
     except (TrainingStopped, NotConverged) as error:
         print(f"deqproof: training stopped: {error}", file=sys.stderr)
         return 1
+    if int(os.environ.get("RANK", "0")) > 0:  # one voice under torchrun
+        return 0
     print(f"{result.folder}: {result.step} steps, {result.seconds:.1f} s")
+    if arguments.save is not None:
+        arguments.save.parent.mkdir(parents=True, exist_ok=True)
+        record = summary(result.folder)
+        record["provenance"] |= {"command": shlex.join(["deqproof", *sys.argv[1:]]), "device": arguments.device}
+        arguments.save.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     for name, value in result.stats.items():
         print(f"  {name:<24} {value:.6g}")
     return 0
@@ -93,16 +105,26 @@ def listing() -> str:
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    overrides = parse_overrides(arguments.set)
+    for key in ("steps", "seed"):
+        if getattr(arguments, key) is not None:
+            overrides.setdefault("run", {})[key] = getattr(arguments, key)
+    return overrides
+
+
+def parse_overrides(items: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """`section.key=value` texts as nested options; values are JSON where they can be, else text.
+
+    Raises:
+        UserError: an item of another form.
+    """
     overrides: dict[str, dict[str, Any]] = {}
-    for item in arguments.set:
+    for item in items:
         place, separator, text = item.partition("=")
         section, dot, key = place.partition(".")
         if not separator or not dot:
             raise UserError(f"--set {item!r} is not of the form section.key=value, such as optimizer.lr=1e-4")
         overrides.setdefault(section, {})[key] = _value(text)
-    for key in ("steps", "seed"):
-        if getattr(arguments, key) is not None:
-            overrides.setdefault("run", {})[key] = getattr(arguments, key)
     return overrides
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -127,6 +128,8 @@ TAMPERING = {
     "version": set_at("version", 2),
     "activation": set_at("model", "activation", "tanh"),
     "unknown activation": set_at("model", "activation", "mish"),
+    "injection": set_at("model", "injection", "softplus"),
+    "unknown injection": set_at("model", "injection", "mish"),
     "c": set_at("model", "c", (0.126).hex()),
     "s": set_at("model", "s", (2.0001).hex()),
     "s negative": set_at("model", "s", (-2.0).hex()),
@@ -191,6 +194,28 @@ def test_another_models_weights_are_rejected():
     other = LayerWeights(weights.weight, weights.inputs, weights.bias, "tanh", weights.linear, 0.125, 2.0)
     with pytest.raises(CertificateRejected, match="activation"):
         recheck(certificate, other)
+
+
+@pytest.mark.parametrize("injection", ["softplus", "tanh", "erf"])
+def test_a_nonlinear_injection_is_confirmed_and_agrees_with_autograd(injection):
+    weights, x = make_weights(2, activation="softplus")
+    weights = replace(weights, injection=injection)
+    certificate = certify_layer(weights, x, (1, 2))
+    recheck(certificate, weights)
+    w, u, b = (torch.tensor(v) for v in (weights.weight, weights.inputs, weights.bias))
+    tau = {"softplus": torch.nn.functional.softplus, "tanh": torch.tanh, "erf": torch.erf}[injection]
+
+    def log_density(v):
+        z = torch.zeros(4, dtype=torch.float64)
+        for _ in range(200):
+            z = torch.nn.functional.softplus(w @ z + tau(u @ v + b))
+        return torch.tensor(weights.linear) @ z + 0.125 * z @ z - v @ v / 8
+
+    point = torch.tensor(x)
+    trace = float(torch.autograd.functional.hessian(log_density, point).trace())
+    assert float(certificate["claims"]["trace"]["low"]) == pytest.approx(trace, rel=1e-12)
+    gradient = torch.func.grad(log_density)(point).numpy()
+    np.testing.assert_allclose([float(item["low"]) for item in certificate["claims"]["score"]], gradient, rtol=1e-12)
 
 
 @pytest.mark.parametrize("activation", ["relu", "elu", "leaky_relu"])

@@ -96,8 +96,10 @@ def test_kernel_readout_score_is_autodiffs(rng):
     w, u, b, x = draw_layer(rng, 4, 2)
     out, skip, shift = rng.normal(size=(3, 4)), rng.normal(size=(3, 2)), rng.normal(size=3)
     inducing, alpha = rng.normal(size=(5, 3)), rng.normal(size=5)
-    readout = maps.KernelReadout(balls.matrix(out), balls.matrix(skip), balls.column(shift),
-                                 balls.matrix(inducing.T.copy()), balls.matrix(alpha[None]), 1.5, 2.0)
+    terms = tuple(maps.KernelTerm(balls.matrix(out), balls.matrix(skip), balls.column(shift),
+                                  balls.matrix(inducing.T.copy()), arb(weight), arb(scale))
+                  for weight, scale in ((0.25, 2.25), (0.75, 4.0)))
+    readout = maps.KernelReadout(terms, balls.matrix(alpha[None]), 2.0)
     with balls.working_precision(128):
         point = enclose_equilibrium(maps.Layer.from_arrays(w, u, b, "softplus"), x, 4)
         score = score_of(point, enclose_derivatives(point, jets.laplacian_pairs(2)), readout)
@@ -107,7 +109,9 @@ def test_kernel_readout_score_is_autodiffs(rng):
         for _ in range(200):
             z = torch.nn.functional.softplus(torch.tensor(w) @ z + torch.tensor(u) @ v + torch.tensor(b))
         gap = torch.tensor(out) @ z + torch.tensor(skip) @ v + torch.tensor(shift) - torch.tensor(inducing)
-        return torch.tensor(alpha) @ torch.exp(-(gap ** 2).sum(1) / (2 * 1.5 ** 2)) - (v ** 2).sum() / (2 * 2.0 ** 2)
+        squares = (gap ** 2).sum(1)
+        kernels = 0.25 * torch.exp(-squares / 4.5) + 0.75 * torch.exp(-squares / 8)
+        return torch.tensor(alpha) @ kernels - (v ** 2).sum() / (2 * 2.0 ** 2)
 
     gradient = torch.func.grad(log_density)(torch.tensor(x)).numpy()
     hessian = torch.autograd.functional.hessian(log_density, torch.tensor(x)).numpy()

@@ -154,7 +154,9 @@ def test_rules_are_not_taken_beyond_their_order(seed):
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"variant": "deep"}, "deep"), ({"width": 0}, "width"), ({"variant": "deq", "margin": 1.0}, "margin")])
+    ({"variant": "deep"}, "deep"), ({"width": 0}, "width"), ({"variant": "deq", "margin": 1.0}, "margin"),
+    ({"variant": "deq-released", "gradient": deq.Exact(3)}, "Exact"),
+    ({"variant": "deq-released", "gradient": deq.Phantom(2, damping=0.5)}, "damping")])
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         DKEF(3, **options)

@@ -49,7 +49,7 @@ def test_dense_bounds(rows: int, columns: int, margin: float):
 
 
 def test_frobenius_does_not_bound_a_convolution():
-    """The counterexample of THEORY 2: |k|_F < 1 with an operator norm above 4."""
+    """The classical counterexample: |k|_F < 1 with an operator norm above 4."""
     conv = nn.Conv2d(1, 1, 5, padding=2, bias=False).double()
     nn.init.constant_(conv.weight, 1.0)
     deq.frobenius_normalize(conv, "weight", 1 / 0.9)

@@ -24,6 +24,17 @@ def test_dry_run_prints_options_and_counts_and_runs_nothing(capsys, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_summary_is_saved_with_its_provenance(tmp_path):
+    path = tmp_path / "run.json"
+    assert main(["train", "table4/mle", "--smoke", "--quiet", "--out", str(tmp_path), "--save", str(path)]) == 0
+    record = json.loads(path.read_text())
+    assert record["reduced"]
+    assert record["steps"] == 3
+    assert [line["step"] for line in record["training"]][:3] == [1, 2, 3]
+    assert {"commit", "command", "device", "date", "torch"} <= record["provenance"].keys()
+    assert "test_log_likelihood" in record["final"]
+
+
 def test_run_and_resume(capsys, tmp_path):
     assert main(["train", "table4/mle", "--smoke", "--quiet", "--out", str(tmp_path)]) == 0
     arguments = ["train", "table4/mle", "--smoke", "--quiet", "--out", str(tmp_path), "--resume", "--steps", "5"]

@@ -13,8 +13,8 @@ from verification.verdict import Verdict
 
 def result(verdict, expected=Verdict.SUPPORTED, **more):
     data = {"id": "sm-0001", "topic": "t", "title": "A title", "source": "s", "statement": "s", "correction": "",
-            "expected": expected, "verdict": verdict, "method": (), "evidence": (), "seconds": 2.0, "control": "passed",
-            "control_note": "n"}
+            "expected": expected, "verdict": verdict, "method": (), "evidence": (), "seconds": 2.0, "cpu_seconds": 1.0,
+            "control": "passed", "control_note": "n"}
     return ClaimResult(**{**data, **more})
 
 

@@ -35,7 +35,7 @@ BASE = ClaimResult(
     expected=Verdict.SUPPORTED,
     verdict=Verdict.SUPPORTED,
     method=("numerical",),
-    seconds=1.5,
+    seconds=1.5, cpu_seconds=1.0,
     control="passed",
     control_note="sign turned",
     control_detail="came out refuted",

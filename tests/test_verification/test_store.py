@@ -19,7 +19,7 @@ RESULT = ClaimResult(
     expected=Verdict.SUPPORTED,
     verdict=Verdict.SUPPORTED,
     method=("numerical",),
-    seconds=1.5,
+    seconds=1.5, cpu_seconds=1.0,
     control="passed",
     control_note="n",
     evidence=(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from deq.gradients import Phantom
 from verification.context import Context
@@ -30,6 +33,8 @@ NEAR_ONE = 0.99
 #: Exact derivatives agree with a long unroll to this (issue of rounding only: fixed points are solved to 1e-12, and the
 #: solve for alpha, of condition up to 1e3, multiplies that).
 EXACT = 1e-9
+#: A gradient further off than this is called wrong.
+VISIBLY_OFF = 0.01
 FIGURES = ("appendix-c-histograms", "appendix-c-training")
 
 
@@ -73,7 +78,7 @@ def _near_zero(one: Course, found: Comparison) -> Evidence:
     id="sm-c5e1", title="Phantom scores are close to exact ones during training", source="[SM] App. C, Fig. 5",
     statement=r"While a DKEF with equilibrium features is trained with $K = 2$, the relative error "
               r"$\|s - \tilde s\| / \|s\|$ of the phantom score is concentrated near 0. Our reading: nine of ten "
-              r"errors are below 5 %. A measurement on a model whose map normalisation keeps contractive, not a law.",
+              r"errors are below 5 %. A measurement over the steps that were run, not a law: $J$ grows in training.",
     expected=Verdict.SUPPORTED, control=lambda context: [_near_zero(*pair) for pair in _poor_route(context)],
     control_note="the score of one step damped to a tenth in the phantom's place", figures=FIGURES)
 def score_errors_near_zero(context: Context) -> list[Evidence]:
@@ -140,6 +145,32 @@ def _truth_check(one: Course) -> Evidence:
                     {**differences, "tolerance": EXACT})
 
 
+def _grows(one: Course, backwards: bool = False) -> Evidence:
+    found = one.routes["K=2"]
+    error, radius = np.array(found.gradient), np.array(one.radius)
+    error = error[::-1] if backwards else error
+    quarter = max(len(error) // 4, 1)
+    ratio = float(np.median(error[-quarter:]) / np.median(error[:quarter]))
+    rank = float(spearmanr(radius, error).statistic)
+    return Evidence(Method.MEASUREMENT, holds_if(ratio >= 1.5 and rank >= 0.5), _domain(one, found.steps),
+                    {"error, last quarter over first": ratio, "rank correlation with the spectral radius": rank,
+                     "spectral radius, first": float(radius[0]), "spectral radius, last": float(radius[-1]),
+                     "error, first": float(error[0]), "error, last": float(error[-1])})
+
+
+@TOPIC.claim(
+    id="own-b7c4", title="The phantom's error grows while it trains, with the Jacobian", source="deqproof",
+    statement=r"Training by exact score matching under the $K = 2$ phantom makes $J$ grow, and the phantom's error of "
+              r"the loss gradient with it. Our reading: the median over the last quarter of measured steps is at least "
+              r"1.5 times that over the first, and the error follows the spectral radius of $J$ (rank correlation at "
+              r"least 0.5). Small errors early in training say nothing of its end.",
+    expected=Verdict.SUPPORTED, control=lambda context: [_grows(course(context, "sm"), backwards=True)],
+    control_note="the errors in reverse order of time", needs=("scale:cpu",), figures=("appendix-c-training",))
+def error_grows(context: Context) -> list[Evidence]:
+    """Ratio of late to early errors, and rank correlation with the spectral radius."""
+    return [_grows(_courses(context)[0])]
+
+
 @TOPIC.claim(
     id="own-3d70", title="One order each: the preconditioned rule on a trained model", source="deqproof",
     statement=r"On the trained model the preconditioned iteration is exact with one step for the score at given "
@@ -154,27 +185,31 @@ def exact_orders(context: Context) -> list[Evidence]:
     return [_exactness(one, "exact(1)", "exact(2)", "exact(3)") for one in made] + [_truth_check(one) for one in made]
 
 
-def _first_order_is_worse(one: Course, better: str, worse: str) -> Evidence:
-    ratio = np.array(one.routes[worse].gradient) / np.array(
-        [error for step, error in zip(one.routes[better].steps, one.routes[better].gradient, strict=True)
-         if step in one.routes[worse].steps])
-    return Evidence(Method.MEASUREMENT, holds_if(bool((ratio > 1).all())), _domain(one, one.routes[worse].steps),
-                    {f"smallest ratio of errors, {worse} over {better}": float(ratio.min()),
-                     "median ratio": float(np.median(ratio)), f"median error, {worse}":
-                         float(np.median(one.routes[worse].gradient))})
+def _still_off(one: Course, route: str) -> Evidence:
+    found, phantom = one.routes[route], one.routes["K=2"]
+    beside = [error for step, error in zip(phantom.steps, phantom.gradient, strict=True) if step in found.steps]
+    score = float(np.max(found.score_shared))
+    return Evidence(Method.MEASUREMENT, holds_if(score <= EXACT and min(found.gradient) >= VISIBLY_OFF),
+                    _domain(one, found.steps),
+                    {"largest score error, alpha shared": score, "smallest gradient error": min(found.gradient),
+                     "median gradient error": float(np.median(found.gradient)),
+                     "median gradient error of the K = 2 phantom": float(np.median(beside))})
 
 
 @TOPIC.claim(
     id="own-a8c4", title="The usual implicit gradient is no cure for score matching", source="deqproof",
     statement=r"Attaching the equilibrium by one exact step (the implicit first derivative that DEQ libraries offer) "
-              r"and differentiating on gives a parameter gradient of the score-matching loss that is further off than "
-              r"that of the $K = 2$ phantom, at every measured step: an exact first derivative is not enough.",
-    expected=Verdict.SUPPORTED,
-    control=lambda context: [_first_order_is_worse(one, "K=1", "exact(2)") for one in _courses(context)],
-    control_note="two exact steps against the one-step phantom")
+              r"and differentiating on makes the score at given $\alpha$ exact, and still leaves the parameter "
+              r"gradient of the score-matching loss more than 1 % off at every measured step.",
+    expected=Verdict.SUPPORTED, control=lambda context: [_still_off(one, "exact(3)") for one in _courses(context)],
+    control_note="three exact steps, whose gradient is exact", figures=("appendix-c-training",))
 def first_order_is_not_enough(context: Context) -> list[Evidence]:
-    """Ratio of the two gradient errors, for both objectives."""
-    return [_first_order_is_worse(one, "K=2", "exact(1)") for one in _courses(context)]
+    """Smallest gradient error of the first-order rule, for both objectives."""
+    return [_still_off(one, "exact(1)") for one in _courses(context)]
+
+
+def _derivative_errors(one: Course, rows: int, most: int) -> list[dict[str, Any]]:
+    return [derivative_errors(cell, x, most) for cell in one.subject.cells for x in one.subject.inputs[:rows]]
 
 
 def _bounds(context: Context, factor: float) -> list[Evidence]:
@@ -183,10 +218,9 @@ def _bounds(context: Context, factor: float) -> list[Evidence]:
     for objective in OBJECTIVES:
         one = course(context, objective)
         rows = one.subject.inputs[:context.choose(1, 2, 8)]
-        found = context.shared(f"appendix-c-errors-{objective}", lambda one=one, rows=rows: [
-            derivative_errors(cell, x, most) for cell in one.subject.cells for x in rows])
-        model = context.shared(f"appendix-c-model-{objective}", lambda one=one: model_errors(
-            one.subject, context.choose(2, 10, 16)))
+        found = context.shared(f"appendix-c-errors-{objective}", partial(_derivative_errors, one, len(rows), most))
+        model = context.shared(f"appendix-c-model-{objective}", partial(model_errors, one.subject,
+                                                                        context.choose(2, 10, 16)))
         worst, excess = 0.0, []
         for entry in found:
             for order in ("first", "second"):
@@ -205,7 +239,7 @@ def _bounds(context: Context, factor: float) -> list[Evidence]:
 
 
 @TOPIC.claim(
-    id="own-5f1b", title="The finite-K bounds hold on the trained model", source="deqproof, THEORY 1",
+    id="own-5f1b", title="The finite-K bounds hold on the trained model", source="deqproof",
     statement=r"Errors of first and second derivatives of the phantom iterate stay below the finite-$K$ bounds at the "
               r"equilibria of the trained model, for every $K$ tried.",
     expected=Verdict.SUPPORTED, control=lambda context: _bounds(context, 0.5), control_note="the bounds halved",
@@ -238,7 +272,7 @@ def _law(context: Context, expected_second: float) -> list[Evidence]:
 
 
 @TOPIC.claim(
-    id="own-7e26", title="Second-order errors decay like K rho^K on the trained model", source="deqproof, THEORY 1",
+    id="own-7e26", title="Second-order errors decay like K rho^K on the trained model", source="deqproof",
     statement=r"With $\rho$ the spectral radius of $J$ at the trained equilibria, $\|Dz - Dz^{(K)}\|$ decays like "
               r"$\rho^K$ and $\|D^2 z - D^2 z^{(K)}\|$ like $K \rho^K$.",
     expected=Verdict.SUPPORTED, control=lambda context: _law(context, 0.0),

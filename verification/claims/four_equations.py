@@ -315,7 +315,8 @@ def _reference(context: Context, factor: float) -> list[Evidence]:
     statement=r"$E\,\phi'(\tau\xi) = E[\xi\phi(\tau\xi)]/\tau$ and $E\,\phi''(\tau\xi) = "
               r"E[(\xi^2-1)\phi(\tau\xi)]/\tau^2$ by "
               r"adaptive quadrature agree with mpmath to $10^{-13}$, kinks included.",
-    expected=Verdict.SUPPORTED, control=lambda context: _reference(context, 1 + 1e-9), control_note="values scaled by 1 + 1e-9")
+    expected=Verdict.SUPPORTED, control=lambda context: _reference(context, 1 + 1e-9),
+    control_note="values scaled by 1 + 1e-9")
 def stein(context: Context) -> list[Evidence]:
     """Float64 against mpmath, and against phi' itself where it is known."""
     worst = max(abs(moments(name, 0.8).slope - analysis.expect(analysis.as_activation(name).derivative, 0.8,

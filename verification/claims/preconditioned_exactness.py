@@ -62,10 +62,9 @@ def _drawn(context: Context, exact: bool, count: int) -> Evidence:
 
 
 @TOPIC.claim(
-    id="own-dd73", title="K steps are exact to order K", source="deqproof, THEORY §1",
+    id="own-dd73", title="K steps are exact to order K", source="deqproof",
     statement=r"Iterate $z \leftarrow z + S (f(z, x) - z)$ from $z^*$, with $z^*$ and $S = (I - J)^{-1}$ held fixed "
-              r"and "
-              r"differentiation on. After $K$ steps every derivative of total order at most $K$, in inputs and "
+              r"and differentiation on. After $K$ steps every derivative of total order at most $K$, in inputs and "
               r"parameters together, equals that of the equilibrium; in general no higher one does.",
     expected=Verdict.PROVED, control_note="M = I, the plain phantom gradient",
     control=lambda context: [_series(exact=False), _drawn(context, exact=False, count=4)])
@@ -164,7 +163,7 @@ def _quantity(context: Context, index: int, rule: deq.GradientRule) -> list[Evid
 
 
 @TOPIC.claim(
-    id="own-7d49", title="One exact step gives the score", source="deqproof, THEORY §1",
+    id="own-7d49", title="One exact step gives the score", source="deqproof",
     statement=r"With $M = S$ and $K = 1$ the score $\nabla_x \log p$ of a density read off $z^*$ is exact.",
     expected=Verdict.SUPPORTED, control_note="one plain phantom step",
     control=lambda context: _quantity(context, 0, deq.Phantom(steps=1)))
@@ -191,7 +190,7 @@ def _score_only(context: Context) -> list[Evidence]:
 
 
 @TOPIC.claim(
-    id="own-459d", title="Two exact steps give the Hessian trace", source="deqproof, THEORY §1",
+    id="own-459d", title="Two exact steps give the Hessian trace", source="deqproof",
     statement=r"With $M = S$ and $K = 2$ the Hessian trace of a density read off $z^*$ is exact.",
     expected=Verdict.SUPPORTED, control_note="two plain phantom steps",
     control=lambda context: _quantity(context, 1, deq.Phantom(steps=2)))
@@ -215,7 +214,7 @@ def _two_steps(context: Context) -> Evidence:
 
 
 @TOPIC.claim(
-    id="own-c0ca", title="Three exact steps give the score-matching gradient", source="deqproof, THEORY §1",
+    id="own-c0ca", title="Three exact steps give the score-matching gradient", source="deqproof",
     statement=r"With $M = S$ and $K = 3$ the parameter gradient of the score-matching loss "
               r"$\frac{1}{2} |s|^2 + \mathrm{tr}(D s)$ is exact.",
     expected=Verdict.SUPPORTED, control_note="three plain phantom steps",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 
@@ -35,17 +36,17 @@ def _dense_lipschitz(context: Context, margin: float) -> list[Evidence]:
         weight = raw / (margin * (torch.linalg.vector_norm(raw) + 1e-6))
         bias, z, w = 0.1 * draw(generator, n), draw(generator, n), draw(generator, n)
 
-        def f(z: Tensor, weight: Tensor = weight, bias: Tensor = bias, act: nn.Module = act) -> Tensor:
+        def f(z: Tensor, _: Tensor, weight: Tensor = weight, bias: Tensor = bias,
+              act: Callable[[Tensor], Tensor] = act) -> Tensor:
             return act(weight @ z + bias)
 
         # Near the steepest point of the activation the bound is nearly met, so a wrong margin shows.
-        steep = operator_norm(lambda z, x, f=f: f(z), torch.zeros(1, dtype=torch.float64), z).value
-        quotient = float((f(z) - f(w)).norm() / (z - w).norm())
+        steep = operator_norm(f, bias, z).value
+        quotient = float((f(z, bias) - f(w, bias)).norm() / (z - w).norm())
         plain = float(torch.linalg.matrix_norm(weight, 2))
         out.append(Comparison(max(steep, quotient, plain), 1.0 - 1e-7, float("inf"), f"n = {n}"))
     return [gather(out, f"{len(out)} dense cells, every third W of rank one (where |W|_2 = |W|_F); |W|_2, |df/dz|_2 "
-                        f"and a "
-                   "difference quotient against 1")]
+                   "and a difference quotient against 1")]
 
 
 def _frobenius_proof() -> Evidence:
@@ -94,8 +95,7 @@ def _convolution_norm(frobenius: Fraction, size: int, image: int) -> list[Eviden
     kernel = torch.full((1, 1, size, size), float(entry), dtype=torch.float64)
     norms = convolution_norms(kernel, image, image)
     return [Evidence(Method.COUNTEREXAMPLE, holds_if(squared <= 1), f"constant {size}x{size} one-channel kernel, "
-                                                                    f"|k|_F = "
-                     f"{frobenius}, zero padding, image of ones {image}x{image}; exact rationals",
+                     f"|k|_F = {frobenius}, zero padding, image of ones {image}x{image}; exact rationals",
                      {"squared gain on the image of ones": str(squared.limit_denominator(10**6)),
                       "gain": float(squared) ** 0.5}),
             Evidence(Method.NUMERICAL, holds_if(norms.operator <= 1), "the same kernel, operator norm by Lanczos",
@@ -118,8 +118,7 @@ def _bounds_chain(context: Context) -> Evidence:
 @TOPIC.claim(
     id="sm-5865", title="Convolutions do not contract by the Frobenius norm", source="[SM] §3.2, convolutional cells",
     statement=r"Dividing a convolution kernel $k$ by $\lambda (\|k\|_F + \epsilon)$, $\lambda > 1$, makes the "
-              r"convolution a "
-              r"contraction.",
+              r"convolution a contraction.",
     correction=r"Its operator norm can reach $\sqrt{h w}\,\|k\|_F$ for an $h \times w$ kernel. Divide by $\max_\omega "
                r"|\hat k(\omega)|_2 \le \sum_s |k_s|_2 \le \sqrt{h w}\,\|k\|_F$ instead: each is a proved bound.",
     expected=Verdict.CORRECTED, control_note="the operator norm is bounded by |k|_F / 2 for a 1x1 kernel",
@@ -220,7 +219,7 @@ def _norm_dependence(context: Context, matrix: list[list[Fraction]], what: str) 
 
 
 @TOPIC.claim(
-    id="own-9f29", title="Contraction depends on the norm", source="deqproof, THEORY §2",
+    id="own-9f29", title="Contraction depends on the norm", source="deqproof",
     statement=r"A map that contracts in one norm contracts in the 2-norm as well, so the operator 2-norm decides "
               r"well-posedness.",
     expected=Verdict.REFUTED, control_note="a symmetric J, where spectral radius and 2-norm agree",
@@ -261,8 +260,8 @@ def _picard_rate(context: Context, contraction: float) -> list[Evidence]:
 @TOPIC.claim(
     id="sm-b928", title="Picard iteration converges geometrically", source="[SM] §3.2, eqs. (4)-(5)",
     statement=r"If $f(\cdot, x)$ has Lipschitz constant $q < 1$, then $z^{(k+1)} = f(z^{(k)}, x)$ converges from "
-              r"every start "
-              r"to the only solution of $z = f(z, x)$, with $|z^{(k)} - z^*| \le \frac{q^k}{1-q} |z^{(1)} - z^{(0)}|$.",
+              r"every start to the only solution of $z = f(z, x)$, with $|z^{(k)} - z^*| \le \frac{q^k}{1-q} |z^{(1)} "
+              r"- z^{(0)}|$.",
     expected=Verdict.SUPPORTED, control_note="weights of norm 1.6 with the bound for q = 0.9",
     control=lambda context: _picard_rate(context, 1.6))
 def picard_rate(context: Context) -> list[Evidence]:

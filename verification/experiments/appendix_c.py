@@ -8,6 +8,7 @@ alone. The truth is an unroll from zero with autograd on, long enough for roundi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,8 +90,8 @@ class Course:
 class Observer:
     """A training hook that measures and touches nothing."""
 
-    def __init__(self, objective: str, every: int, all_every: int) -> None:
-        self.objective, self.every, self.all_every = objective, every, all_every
+    def __init__(self, objective: str, every: int, all_every: int, tell: Callable[[str], None] | None = None) -> None:
+        self.objective, self.every, self.all_every, self.tell = objective, every, all_every, tell
         self.routes = {name: Comparison() for name in ROUTES}
         self.series: dict[str, list[Any]] = {name: [] for name in (
             "steps", "radius", "radius_mean", "norm", "norm_mean", "unroll")}
@@ -111,6 +112,11 @@ class Observer:
             found = follow(model, ROUTES[name], fitting, held, self.objective, seed=step)
             shared = follow(model, ROUTES[name], fitting, held, self.objective, alpha=truth.alpha, seed=step)
             self.routes[name].add(step, truth, found, shared)
+        if self.tell is not None:
+            route = self.routes[PAPER_ROUTE]
+            self.tell(f"step {step}: spectral radius {self.series['radius'][-1]:.3f}, loss {truth.loss:.4g}; K = 2 "
+                      f"errors: score {sorted(route.score[-1])[len(route.score[-1]) // 2]:.2%} (median), gradient "
+                      f"{route.gradient[-1]:.2%}, equilibrium's {route.inner[-1]:.2%}")
 
 
 def run_course(context: Context, objective: str) -> Course:

@@ -89,15 +89,19 @@ def _laplacian_check(subject: TrainedDKEF, x: Tensor, steps: int) -> dict[str, f
     n = len(x)
     with torch.no_grad():
         from_jets = UnrolledFeatures(features, steps).jet(_unit_jet(x, features.kernels))
-        skip = from_jets.first if features.skip is None else from_jets.first - features.skip.transpose(1, 2)[:, None]
+        slopes, laplacians = from_jets.first, from_jets.second
+        if slopes is None or laplacians is None:
+            raise RuntimeError("a jet along unit directions has no derivatives")
+        if features.skip is not None:
+            slopes = slopes - features.skip.transpose(1, 2)[:, None]
     first, second = 0.0, 0.0
     for r, cell in enumerate(subject.cells):
         for i in range(n):
             start = torch.zeros(len(cell.b), dtype=x.dtype)
             exact = derivatives_at(equilibrium_point(cell, x[i], newton_equilibrium(cell, x[i], start)), 2)
             laplacian = exact.second.diagonal(dim1=1, dim2=2).sum(1)
-            first = max(first, float((skip[r, i].T - exact.first).norm() / exact.first.norm()))
-            second = max(second, float((from_jets.second[r, i] - laplacian).norm() / laplacian.norm()))
+            first = max(first, float((slopes[r, i].T - exact.first).norm() / exact.first.norm()))
+            second = max(second, float((laplacians[r, i] - laplacian).norm() / laplacian.norm()))
     return {"first": first, "laplacian": second}
 
 

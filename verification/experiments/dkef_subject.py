@@ -93,12 +93,20 @@ def training_settings(context: Context, objective: str) -> DKEFTraining:
                    final_steps=context.choose(5, 100, 1000))
 
 
-def train_dkef(context: Context, objective: str = "sm", hook: Hook | None = None) -> TrainedDKEF:
-    """Train afresh, phantom K = 2 as in the paper; `hook` looks on and changes nothing."""
+def train_dkef(context: Context, objective: str = "sm", hook: Hook | None = None,
+               settings: DKEFTraining | None = None) -> TrainedDKEF:
+    """Train afresh, phantom K = 2 as in the paper; `hook` looks on and changes nothing.
+
+    Args:
+        context: data folder, seed and scale.
+        objective: "sm" or "ssm".
+        hook: called before every step.
+        settings: the protocol; that of the scale where None.
+    """
     table = parkinson_or_stand_in(context.data)
     seeds = torch.Generator().manual_seed(context.seed)
     model = DKEF(table.dimension, variant="deq", gradient=deq.Phantom(2), generator=seeds)
-    trainer = DKEFTrainer(model, table, training_settings(context, objective), hook=hook)
+    trainer = DKEFTrainer(model, table, settings or training_settings(context, objective), hook=hook)
     return TrainedDKEF(model, table, trainer.run(), objective)
 
 

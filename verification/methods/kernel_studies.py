@@ -111,12 +111,14 @@ def width_errors(name: str, sigma_a2: float, widths: Sequence[int], repetitions:
 
     Returns:
         "ck" [widths, repetitions]; "readout+A" and "readout+A+B" against their own limits and "crossed" (the
-        kernel with B trained against the limit without), [tangent widths, repetitions].
+        kernel with B trained against the limit without) and "crossed back" (the reverse), [tangent widths,
+        repetitions].
     """
     x = torch.randn(p, samples, dtype=torch.float64, generator=generator) / p**0.5
     limit_a2 = sigma_a2 if limit_sigma_a2 is None else limit_sigma_a2
     limits = {c: analysis.deq_kernels(x.numpy(), name, limit_a2, convention=c) for c in ("readout+A", "readout+A+B")}
-    result: dict[str, list[list[float]]] = {key: [] for key in ("ck", "readout+A", "readout+A+B", "crossed")}
+    result: dict[str, list[list[float]]] = {key: [] for key in (
+        "ck", "readout+A", "readout+A+B", "crossed", "crossed back")}
     for width in widths:
         rows: dict[str, list[float]] = {key: [] for key in result}
         for _ in range(repetitions):
@@ -128,6 +130,7 @@ def width_errors(name: str, sigma_a2: float, widths: Sequence[int], repetitions:
                 rows["readout+A"].append(float(np.linalg.norm(part - limits["readout+A"].ntk)))
                 rows["readout+A+B"].append(float(np.linalg.norm(full - limits["readout+A+B"].ntk)))
                 rows["crossed"].append(float(np.linalg.norm(full - limits["readout+A"].ntk)))
+                rows["crossed back"].append(float(np.linalg.norm(part - limits["readout+A+B"].ntk)))
         for key, values in rows.items():
             if values:
                 result[key].append(values)

@@ -1,0 +1,163 @@
+"""`deqproof table`: run every row of a table of [SM] for several seeds, keep each cell with its provenance, show it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from analysis.printed_table2 import TABLE_2
+from deq import NotConverged
+from deq.data import DataError
+from deq.training import ConfigError, list_configs, load_config
+from deq.training.dkef import TrainingDiverged
+from deq.training.engine import TrainingStopped
+from deq.training.start import train
+from figures.commands.train import parse_overrides
+from verification.context import Context
+from verification.errors import UserError
+from verification.provenance import provenance
+
+SCHEMA = 1
+PRINTED: dict[int, dict[str, tuple[float, float]]] = {2: TABLE_2}
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the verb."""
+    parser = subparsers.add_parser("table", help="run or show the rows of a table of [SM]",
+                                   description="Trains each row of a table for each seed that RESULTS/tableN.json "
+                                               "lacks, until the time is up, then prints the table beside the paper's "
+                                               "numbers. Every cell keeps commit, command, machine, seed and steps; "
+                                               "runs of fewer steps than the configuration's are marked as reduced.")
+    parser.add_argument("number", type=int, choices=sorted(PRINTED), help="number of the table")
+    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    parser.add_argument("--train", action="store_true", help="train what is missing (default: only show)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="rows whose name holds TEXT")
+    parser.add_argument("--steps", type=int, metavar="N", help="updates a run, in place of the configuration's")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="default: 0 1 2")
+    parser.add_argument("--minutes", type=float, default=60.0, metavar="M",
+                        help="start no run after this (default: 60)")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override; repeatable")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (default: runs)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="data folder (default: DEQPROOF_DATA)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run what is missing if asked to, then print; 1 where a run stopped."""
+    path = arguments.results / f"table{arguments.number}.json"
+    cells = load_cells(path)
+    stopped = 0
+    if arguments.train:
+        stopped = fill(arguments, path, cells)
+    print(render(arguments.number, cells))
+    return 1 if stopped else 0
+
+
+def load_cells(path: Path) -> list[dict[str, Any]]:
+    """Cells stored at `path`; none where there is no file.
+
+    Raises:
+        UserError: it is not a results file of this schema.
+    """
+    if not path.exists():
+        return []
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if stored["schema"] != SCHEMA:
+            raise UserError(f"{path} has schema {stored['schema']}, this version reads {SCHEMA}")
+        return list(stored["cells"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a results file ({error}); move it away to start afresh") from error
+
+
+def save_cells(path: Path, cells: list[dict[str, Any]]) -> None:
+    """Write all cells, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps({"schema": SCHEMA, "cells": cells}, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def fill(arguments: argparse.Namespace, path: Path, cells: list[dict[str, Any]]) -> int:
+    """Train missing cells, all rows of one seed before the next; how many runs stopped."""
+    prefix = f"table{arguments.number}/"
+    names = [name for name in list_configs() if name.startswith(prefix) and arguments.only in name]
+    if not names:
+        raise UserError(f"no row of table {arguments.number} has {arguments.only!r} in its name")
+    command = "deqproof " + " ".join(word for word in sys.argv[1:])
+    about = provenance(Context(data=None), command, 1)
+    about = {key: value for key, value in about.items() if key not in ("data", "scale", "seed", "jobs")}
+    deadline, stopped = time.monotonic() + 60 * arguments.minutes, 0
+    for seed in arguments.seeds:
+        for name in names:
+            if time.monotonic() > deadline:
+                return stopped
+            try:
+                stopped += _cell(arguments, name, seed, path, cells, about)
+            except (ConfigError, DataError, ModuleNotFoundError) as error:
+                raise UserError(str(error)) from error
+    return stopped
+
+
+def _cell(arguments: argparse.Namespace, name: str, seed: int, path: Path, cells: list[dict[str, Any]],
+          about: dict[str, Any]) -> int:
+    printed_steps = load_config(name).run.steps
+    overrides = parse_overrides(arguments.set)
+    overrides.setdefault("run", {})["seed"] = seed
+    if arguments.steps:
+        overrides["run"]["steps"] = arguments.steps
+    config = load_config(name, overrides=overrides)
+    short = name.partition("/")[2]
+    done = any(cell["row"] == short and cell["seed"] == seed and cell["steps_asked"] == config.run.steps
+               and cell["overrides"] == arguments.set for cell in cells)
+    if done:
+        return 0
+    cell: dict[str, Any] = {"row": short, "title": config.run.row, "seed": seed, "steps_asked": config.run.steps,
+                            "steps_of_the_paper": printed_steps, "reduced": config.run.steps < printed_steps,
+                            "overrides": arguments.set, "provenance": about}
+    began = time.monotonic()
+    try:
+        result = train(config, arguments.runs, data=arguments.data, progress=False)
+        cell |= {"steps": result.step, "numbers": dict(result.stats)}
+    except (TrainingStopped, TrainingDiverged, NotConverged) as error:
+        cell |= {"steps": None, "stopped": str(error)}
+    cell["seconds"] = round(time.monotonic() - began, 1)
+    cells.append(cell)
+    save_cells(path, cells)
+    print(f"{short} seed {seed}: {cell.get('stopped') or cell['numbers'].get('test_sm_loss')} ({cell['seconds']} s)")
+    return int("stopped" in cell)
+
+
+def render(number: int, cells: list[dict[str, Any]]) -> str:
+    """The table as text: mean and sample deviation over seeds, beside the printed numbers."""
+    lines = [f"Table {number} of [SM]: exact score-matching loss and log-likelihood on test rows, ours beside printed",
+             f"{'row':<20} {'loss':>18} {'printed':>9} {'log-likelihood':>18} {'printed':>8} {'seeds':>5} {'steps':>7}"]
+    for row, (loss, likelihood) in PRINTED[number].items():
+        groups: dict[int, list[dict[str, Any]]] = {}
+        for cell in cells:
+            if cell["row"] == row and "numbers" in cell:
+                groups.setdefault(cell["steps_asked"], []).append(cell)
+        if not groups:
+            lines.append(f"{row:<20} {'':>18} {loss:>9g} {'':>18} {likelihood:>8g} {0:>5} {'not run':>7}")
+        for steps, group in sorted(groups.items()):
+            mark = "*" if group[0]["reduced"] else ""
+            lines.append(f"{row:<20} {_spread(group, 'test_sm_loss'):>18} {loss:>9g} "
+                         f"{_spread(group, 'test_log_likelihood'):>18} {likelihood:>8g} {len(group):>5} "
+                         f"{str(steps) + mark:>7}")
+    lines.append("* reduced: fewer steps than the paper's. +- is the sample deviation over seeds.")
+    return "\n".join(lines)
+
+
+def _spread(group: list[dict[str, Any]], key: str) -> str:
+    values = [cell["numbers"][key] for cell in group if key in cell["numbers"]]
+    if not values:
+        return ""
+    if len(values) == 1:
+        return f"{values[0]:.2f}"
+    return f"{statistics.mean(values):.2f} +- {statistics.stdev(values):.2f}"
