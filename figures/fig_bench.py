@@ -16,7 +16,7 @@ _STYLES = {"ours": "-", "baseline": "--", "peer": ":"}
 
 
 @figure(name="bench-time", title="Time against size, beside baselines and peers",
-        caption="Median wall time of one call with quartiles as bars; circles and full lines: this package; squares "
+        caption="Median time of one call with quartiles as bars; circles and full lines: this package; squares "
                 "and dashes: baselines; triangles and dots: other libraries. Open markers: the answer is wrong or "
                 "approximate by more than the benchmark's tolerance. Grey: the floor, the larger of operations over "
                 "measured matrix throughput and bytes over measured bandwidth.", records=("bench",))

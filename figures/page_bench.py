@@ -21,13 +21,13 @@ def make(record: dict[str, Any]) -> list[Block]:
               "Ratios that the project aims at, each within one run."),
         Words("**Who is faster where.** Fastest right answer at each size, and our fastest right one."),
         Table(("benchmark", "size", "fastest right", "ms", "our fastest right", "ms", "times the floor"),
-              list(_fastest(results)), "Median wall times; the floor is defined under the pictures."),
+              list(_fastest(results)), "Median times; the floor is defined under the pictures."),
         Words("**Who is wrong where.** Relative 2-norm error beyond the benchmark's tolerance. Phantom gradients, "
               "short unrolls and sampling are approximate by design; what is not marked so claims to be exact."),
         Table(("benchmark", "size", "way", "error", "by design"), list(_wrong(results)), "Ways that miss the truth."),
         Picture("bench-time"), Picture("bench-memory"),
         Words("\n\n".join(f"**{result['name']}** ({result['title']}; {result['dtype']}, {result['device']}, "
-                          f"{result['threads']} threads). {result['about']}" for result in results)),
+                          f"{result['threads']} threads, {result['clock']} time). {result['about']}" for result in results)),
         Words(f"**What users of other libraries asked for.** Of {len(ASKS)} public requests found, {met} are met."),
         Table(("thread", "asked", "met", "shown by"),
               [(ask.thread, ask.asked, "yes" if ask.met else "no", ask.shown) for ask in ASKS]),
