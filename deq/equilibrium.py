@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from deq.closure import ClosedMap, Map, close
+from deq.gradients.implicit import attach
 from deq.gradients.order_guard import guard
-from deq.gradients.preconditioner import build_preconditioner
+from deq.gradients.preconditioner import build_inverse, build_preconditioner
 from deq.gradients.rules import Exact, GradientRule
-from deq.gradients.transforms import derivatives_possible, detached, transforms_active
+from deq.gradients.transforms import derivatives_possible, detached, has_tangent, transforms_active
 from deq.solution import Solution
 from deq.solvers import FixedPointSolver, solve
 
@@ -81,6 +82,9 @@ def equilibrium_and_solution(f: Callable[..., Tensor], z0: Tensor, *, inputs: Se
     z, solution = solve_detached(f, closed, start, inputs, on_failure, solver_options)
     if rule.exact and not derivatives_possible():
         return z, solution
+    if isinstance(rule, Exact) and not transforms_active() and not any(map(has_tangent, closed.captured)):
+        z = attach(build_inverse(rule, closed, z), closed, z, closed.captured)
+        return guard(z, closed.captured, repr(rule), rule.max_order), solution
     apply = build_preconditioner(rule, closed, z)
     for _ in range(rule.steps):
         z = z + apply(map_of_z(z) - z)

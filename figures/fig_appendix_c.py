@@ -144,3 +144,33 @@ def draw_law(record: dict[str, Any], theme: Theme) -> Figure:
                title=NAMES[objective])
     legend(axes[0], theme, loc="upper left")
     return drawing
+
+
+@figure(name="appendix-c-long", title="What a long training does to the phantom (a stored run)",
+        caption="Left: spectral radius and 2-norm of J, the largest over samples and kernels. Middle: relative error "
+                "of the score (median; bar to the 90 % quantile). Right: relative error of the loss gradient, all "
+                "parameters (solid) and those of the equilibrium alone (dotted). Training is by SM under K = 2.",
+        records=("appendix-c-long",))
+def draw_long(record: dict[str, Any], theme: Theme) -> Figure:
+    """Radius, score and gradient errors over thousands of steps."""
+    drawing, (left, middle, right) = canvas(theme, 1, 3, height=3.2, width=9.0)
+    left.plot(record["steps"], record["radius"], color=theme.palette[0], label="spectral radius")
+    left.plot(record["steps"], record["norm"], color=theme.palette[0], linestyle="--", label="2-norm")
+    left.set(xlabel="training step", ylabel="size of J", ylim=(0, 1))
+    legend(left, theme, loc="upper left")
+    chosen = [name for name in ("K=1", "K=2", "K=4", "K=8", "exact(1)") if name in record["routes"]]
+    for index, name in enumerate(chosen):
+        route, color = record["routes"][name], theme.palette[index]
+        if not name.startswith("exact"):
+            median, high = 100 * np.array(route["score"]), 100 * np.array(route["score_high"])
+            middle.errorbar(route["steps"], median, yerr=[np.zeros_like(median), high - median], color=color, capsize=2,
+                            marker="o", markersize=3, label=name)
+        right.plot(route["steps"], 100 * np.array(route["gradient"]), color=color, marker="o", markersize=3, label=name)
+        right.plot(route["steps"], 100 * np.array(route["inner"]), color=color, linestyle=":")
+    middle.set(yscale="log", xlabel="training step", ylabel="relative error of score [%]")
+    right.set(yscale="log", xlabel="training step", ylabel="relative error of loss gradient [%]")
+    for ax in (middle, right):
+        low, top = ax.get_ylim()
+        ax.set_ylim(low, top * (top / low) ** 0.35)
+        legend(ax, theme, loc="upper left", ncols=2)
+    return drawing

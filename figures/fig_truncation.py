@@ -101,7 +101,7 @@ def draw_curl(record: dict[str, Any], theme: Theme) -> Figure:
 @figure(name="phantom-optimum", title="What phantom score matching learns",
         caption="Data N(0, 1), a model whose exact score is -theta x, so theta = 1 is right. The theta that minimises "
                 "the score-matching loss with phantom derivatives: with the trace autograd returns (bars; dots: "
-                "through deq), and with the true divergence of the phantom score. Quadrature in 30 digits; no error bars.",
+                "through deq), and with the true divergence of the phantom score. 30-digit quadrature; no error bars.",
         records=("phantom-optimum",))
 def draw_optimum(record: dict[str, Any], theme: Theme) -> Figure:
     """Bars for K = 1, 2, 3."""

@@ -9,6 +9,7 @@ but elimination with interval pivots.
 from __future__ import annotations
 
 from fractions import Fraction
+from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -242,10 +243,11 @@ def _row_sums(values: Fixed) -> Fixed:
 
 
 def _length(values: Fixed) -> Fixed:
-    """The Euclidean length; a square root halves the digits near zero, where the sum of magnitudes does better."""
-    root = (values * values).sum().sqrt()
-    high = min(int(root.high.item()), sum(values.magnitude().ravel().tolist()))
-    return Fixed.between([min(int(root.low.item()), high)], [high], (1,))
+    """The Euclidean length, from sums of squared integers, which lose nothing near zero."""
+    largest = values.magnitude().ravel().tolist()
+    least = np.maximum(abs(values.mid) - values.rad, 0).ravel().tolist()
+    low, high = (sum(size * size for size in sizes) for sizes in (least, largest))
+    return Fixed.between([isqrt(low)], [isqrt(high) + 1], (1,))
 
 
 def _absolute(value: Fixed) -> Fixed:

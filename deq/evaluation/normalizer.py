@@ -44,9 +44,10 @@ class GaussianBase:
     factor: Tensor
 
     @classmethod
-    def isotropic(cls, dim: int, std: float = 1.0, dtype: torch.dtype = torch.float64) -> GaussianBase:
+    def isotropic(cls, dim: int, std: float = 1.0, dtype: torch.dtype = torch.float64,
+                  device: torch.device | str = "cpu") -> GaussianBase:
         """N(0, std^2 I)."""
-        return cls(torch.zeros(dim, dtype=dtype), std * torch.eye(dim, dtype=dtype))
+        return cls(torch.zeros(dim, dtype=dtype, device=device), std * torch.eye(dim, dtype=dtype, device=device))
 
     @classmethod
     def fit(cls, data: Tensor, inflate: float = 1.1) -> GaussianBase:

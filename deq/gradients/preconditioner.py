@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from deq.closure import ClosedMap, Map
+from deq.gradients.implicit import Inverse
 from deq.gradients.rules import Exact, GradientRule, Neumann, Phantom
 from deq.gradients.transforms import batched_map, detached, merge_batch
 from deq.linear.gmres import gmres
@@ -20,6 +21,8 @@ from deq.status import LinearSolveError
 # Above this state size the n^3 of a dense inverse loses to a few dozen Jacobian products.
 _DENSE_STATE_LIMIT = 512
 _DENSE_ELEMENT_LIMIT = 2**26
+# Krylov steps between restarts, and the state size from which the shorter cycle is taken.
+_CYCLE, _SHORT_CYCLE, _LONG_VECTOR = 50, 16, 4096
 
 
 class Preconditioner(ABC):
@@ -109,6 +112,47 @@ def build_preconditioner(rule: GradientRule, function: ClosedMap, z: Tensor) -> 
     raise TypeError(f"unknown gradient rule {rule!r}; use Phantom, Neumann or Exact")
 
 
+def build_inverse(rule: Exact, function: ClosedMap, z: Tensor) -> Inverse:
+    """(I - J)^{-1} of an exact rule at the fixed point z; arguments and errors as for `build_preconditioner`."""
+    if rule.linear == "dense" or (rule.linear == "auto" and _dense_is_cheaper(z)):
+        fixed = [tensor.detach() for tensor in function.captured]
+        return _DenseInverse(*detached(_dense_inverse, function, z, fixed))
+    return _CachedKrylov(_KrylovInverse(rule.linear_tol, rule.linear_max_iter), function)
+
+
+@dataclass(frozen=True)
+class _DenseInverse:
+    """The matrix itself, [batch, n, n]."""
+
+    matrix: Tensor
+
+    def solve(self, transposed: bool, function: Map, v: Tensor, z: Tensor, captured: Sequence[Tensor]) -> Tensor:
+        batch = len(self.matrix)
+        if not v.numel():
+            return torch.zeros_like(v)
+        rows = v.reshape(-1, batch, self.matrix.shape[-1]).transpose(0, 1)
+        return (rows @ (self.matrix if transposed else self.matrix.mT)).transpose(0, 1).reshape(v.shape)
+
+
+class _CachedKrylov:
+    """A Krylov solve whose linearisation is kept: it is the same for every solve at one equilibrium."""
+
+    def __init__(self, method: _KrylovInverse, function: ClosedMap) -> None:
+        self._method, self._function = method, function
+        self._products: JacobianProducts | None = None
+
+    def solve(self, transposed: bool, function: Map, v: Tensor, z: Tensor, captured: Sequence[Tensor]) -> Tensor:
+        if not bool(v.any()):
+            return torch.zeros_like(v)
+        if function is not self._function:
+            products = JacobianProducts(function, z, [t.detach() for t in captured])
+        else:
+            if self._products is None:
+                self._products = JacobianProducts(function, z, [t.detach() for t in captured])
+            products = self._products
+        return self._method.apply(products.transposed if transposed else products.direct, v)
+
+
 def _dense_is_cheaper(z: Tensor) -> bool:
     batch, n = as_rows(z).shape
     return n <= _DENSE_STATE_LIMIT and batch * n * n <= _DENSE_ELEMENT_LIMIT
@@ -167,7 +211,9 @@ class _KrylovInverse:
 
     def apply(self, products: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
         rtol = self.tolerance if self.tolerance is not None else 500 * torch.finfo(v.dtype).eps
-        solution = gmres(lambda u: u - products(u), v, rtol=rtol, max_iter=self.max_iter)
+        # Long vectors: short cycles, since orthogonalising would cost more than the few products that it saves.
+        restart = _SHORT_CYCLE if v[:1].numel() >= _LONG_VECTOR else _CYCLE
+        solution = gmres(lambda u: u - products(u), v, rtol=rtol, max_iter=self.max_iter, restart=restart)
         # Rounding alone may leave a factor of the condition number above the request; two digits are granted to it.
         size = torch.linalg.vector_norm(as_rows(v), dim=1)
         bad = ~(solution.residual <= 100 * rtol * size) & size.isfinite()

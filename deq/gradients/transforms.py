@@ -74,6 +74,11 @@ def derivatives_possible() -> bool:
     return torch.is_grad_enabled() or transforms_active() or forward_ad._current_level >= 0
 
 
+def has_tangent(tensor: Tensor) -> bool:
+    """Whether the tensor carries a tangent of forward-mode differentiation (`torch.autograd.forward_ad`)."""
+    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(tensor).tangent is not None
+
+
 def detached(procedure: Procedure, function: Map, z: Tensor, captured: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Run `procedure(F, z, *captured)`, which returns tensors whose first dimension is the batch, as a constant.
 

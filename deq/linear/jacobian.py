@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from deq.closure import Map
+
+# From this many elements on, tracing the linearisation of f once is cheaper than what it saves in each product.
+_TRACE_ELEMENTS = 2**14
 
 # Dense blocks are formed with at most this many cotangent elements at a time (64 MiB in float64).
 _CHUNK_ELEMENTS = 2**23
@@ -44,6 +48,9 @@ class JacobianProducts:
         if self.constant:
             _require_torch_dependence(function, z.detach(), captured)
         self._pullback: tuple[Tensor, Tensor] | None = None
+        self._function, self._captured = function, captured
+        self._traced: Callable[[Tensor], Tensor] | None = None
+        self._traceable = z.numel() >= _TRACE_ELEMENTS and not torch._C._are_functorch_transforms_active()
 
     @property
     def constant(self) -> bool:
@@ -61,6 +68,10 @@ class JacobianProducts:
         """J tangent, [batch, ...]: the transpose of the (linear) pullback, so f need not support forward mode."""
         if self.constant:
             return torch.zeros_like(tangent)
+        if self._traceable and self._traced is None:
+            self._trace()
+        if self._traced is not None:
+            return self._traced(tangent)
         if self._pullback is None:
             with torch.enable_grad():
                 dummy = torch.zeros_like(self._value).requires_grad_()
@@ -71,6 +82,16 @@ class JacobianProducts:
             return torch.zeros_like(tangent)
         (result,) = torch.autograd.grad(pulled, dummy, tangent, retain_graph=True, allow_unused=True)
         return torch.zeros_like(tangent) if result is None else result.detach()
+
+    def _trace(self) -> None:
+        """Record the tangent map; torch's double backward of a convolution costs three times as much."""
+        captured = [tensor.detach() for tensor in self._captured]
+        try:
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of torch's tracer about its own constants
+                self._traced = torch.func.linearize(lambda z: self._function(z, *captured), self._leaf.detach())[1]
+        except (RuntimeError, NotImplementedError, TypeError):
+            self._traceable = False  # f has no forward mode, or cannot be traced: the pullback serves every f
 
 
 def dense_jacobian(function: Map, z: Tensor, captured: Sequence[Tensor]) -> Tensor:

@@ -67,6 +67,10 @@ class DKEFTask(Task):
         kind = config.objective.kind
         if kind not in (*OBJECTIVES, "cp"):
             raise ConfigError(f"objective.kind {kind!r} is not known for DKEF; take one of {', '.join(OBJECTIVES)}, cp")
+        if device.type == "cuda" and kind != "sm":
+            raise ConfigError(f"objective {kind!r} of a DKEF draws from a CPU generator and does not run on CUDA yet; "
+                              f"take "
+                              "device = cpu, or objective.kind = 'sm'")
         self.config, self.table = config, table
         self.model: DKEF = build_model(config).to(device)  # type: ignore[assignment]
         self.trainer = DKEFTrainer(self.model, table, DKEFTraining(
@@ -141,7 +145,7 @@ class DKEFTask(Task):
             with torch.no_grad():
                 out["test_fisher_divergence"] = fisher_divergence(self.model.score(test), -test).value
         if self.config.run.temperatures:
-            base = GaussianBase.isotropic(self.model.dim, self.model.base_scale, dtype=test.dtype)
+            base = GaussianBase.isotropic(self.model.dim, self.model.base_scale, test.dtype, test.device)
             generator = torch.Generator().manual_seed(self.config.run.seed)
             normalizer = log_normalizer(self.model.log_density, base, chains=32, generator=generator,
                                         temperatures=self.config.run.temperatures)

@@ -30,6 +30,7 @@ def test_commands_that_claims_use(latex):
 
 def test_spaces_that_the_converter_leaves_out():
     assert 'log</mi><mspace width="0.167em"/><mi>Z' in mathml(r"\log Z")
+    assert mathml(r"\|x\|").count('lspace="0em"') == mathml("|x|").count('lspace="0em"') == 2
     assert "mspace" not in mathml(r"\log(Z)")
     assert "<mi>&#x0221E;</mi>" in mathml(r"n \to \infty")
 
@@ -52,6 +53,7 @@ def test_prose_is_escaped():
     assert phrase("10^-6 draws of N(0, I_100), |W|_F^n") == (
         "10<sup>−6</sup> draws of N(0, I<sub>100</sub>), |W|<sub>F</sub><sup>n</sup>")
     assert phrase("`a_1^2` and sigma_a^2") == "<code>a_1^2</code> and σ<sub>a</sub><sup>2</sup>"
+    assert phrase("D_{m-1} and J^{K}") == "D<sub>m-1</sub> and J<sup>K</sup>"
     assert phrase("J^(K+1) <= 1") == "J<sup>K+1</sup> ≤ 1"
     assert phrase("the sigma_algebra, sigma and snake_case") == "the sigma_algebra, sigma and snake_case"
     assert prose("one\n\ntwo") == "<p>one</p><p>two</p>"

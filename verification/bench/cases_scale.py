@@ -167,8 +167,8 @@ def _depth_round(depth: int, settings: Settings) -> Round:
 BENCHMARKS = [
     Benchmark("convolution", "Score and Hessian product, 3 x 3 convolution on 32 x 32 x 64", "100 x spectral radius",
               (80,), lambda percent, settings: convolution_round(percent / 100, 64, 32, settings), "Phantom(2)",
-              "Gradient of a scalar of the equilibrium and its product with the Hessian, matrix-free, batch 1. Truth: a "
-              "long unroll.", (("Exact(2), matrix-free", 3.0, "Phantom(2)"),)),
+              "Gradient of a scalar of the equilibrium and its product with the Hessian, matrix-free, batch 1. Truth: "
+              "a long unroll.", (("Exact(2), matrix-free", 3.0, "Phantom(2)"),)),
     Benchmark("memory", "Peak memory against solver steps", "100 x spectral radius", (20, 50, 80, 95), _memory_round,
               "Phantom(2)", "As the convolution benchmark, on 16 x 16 x 16; a larger spectral radius takes more solver "
               "steps. Truth: a long unroll."),

@@ -117,7 +117,8 @@ def _convolution(batch: int, settings: Settings) -> Round:
     tolerance, accuracy = _accuracy(settings)
     contestants, absent = _contestants(f, x, start, tolerance)
     evaluations = 15
-    work = Work(evaluations * batch * 2 * 9 * 64 * 64 * 32 * 32, evaluations * batch * 2 * 64 * 32 * 32 * w.element_size(),
+    pixels = evaluations * batch * 2 * 32 * 32
+    work = Work(pixels * 9 * 64 * 64, pixels * 64 * w.element_size(),
                 "fifteen evaluations of f, about the fewest of any solver here")
     return Round(contestants, _truth(f, x, start, 150), 10 * accuracy, work, absent)
 

@@ -9,7 +9,14 @@ from typing import Any
 import torch
 
 import deq
-from analysis.rigorous import CertificateRejected, certify_layer, phantom_errors, recheck, working_precision
+from analysis.rigorous import (
+    CertificateRejected,
+    NotCertified,
+    certify_layer,
+    phantom_errors,
+    recheck,
+    working_precision,
+)
 from analysis.rigorous.phantom import PhantomError, Score
 from deq.models import DKEF
 from verification.context import Context
@@ -42,7 +49,11 @@ def _kernels(context: Context, gain: float) -> list[Evidence]:
     for weights in _enclosed(context).weights:
         scaled = replace(weights, weight=gain * weights.weight)
         for x in _rows(context):
-            certificate = certify_layer(scaled, x.numpy(), (1, 2))
+            try:
+                certificate = certify_layer(scaled, x.numpy(), (1, 2))
+            except NotCertified as error:
+                refused = str(error)
+                continue
             contraction = certificate["claims"]["contraction"]
             if contraction is None or contraction["radius"] is not None:
                 refused = "no contraction everywhere"

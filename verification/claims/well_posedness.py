@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 
@@ -35,12 +36,13 @@ def _dense_lipschitz(context: Context, margin: float) -> list[Evidence]:
         weight = raw / (margin * (torch.linalg.vector_norm(raw) + 1e-6))
         bias, z, w = 0.1 * draw(generator, n), draw(generator, n), draw(generator, n)
 
-        def f(z: Tensor, weight: Tensor = weight, bias: Tensor = bias, act: nn.Module = act) -> Tensor:
+        def f(z: Tensor, _: Tensor, weight: Tensor = weight, bias: Tensor = bias,
+              act: Callable[[Tensor], Tensor] = act) -> Tensor:
             return act(weight @ z + bias)
 
         # Near the steepest point of the activation the bound is nearly met, so a wrong margin shows.
-        steep = operator_norm(lambda z, x, f=f: f(z), torch.zeros(1, dtype=torch.float64), z).value
-        quotient = float((f(z) - f(w)).norm() / (z - w).norm())
+        steep = operator_norm(f, bias, z).value
+        quotient = float((f(z, bias) - f(w, bias)).norm() / (z - w).norm())
         plain = float(torch.linalg.matrix_norm(weight, 2))
         out.append(Comparison(max(steep, quotient, plain), 1.0 - 1e-7, float("inf"), f"n = {n}"))
     return [gather(out, f"{len(out)} dense cells, every third W of rank one (where |W|_2 = |W|_F); |W|_2, |df/dz|_2 "

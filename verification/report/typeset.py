@@ -17,11 +17,12 @@ _LEFT_OVER = re.compile(r">[^<]*\\[A-Za-z]+")
 _PAIRS = tuple((re.compile(left), re.compile(right)) for left, right in (
     (r"(?<!\\)\{", r"(?<!\\)\}"), (r"\\left(?![A-Za-z])", r"\\right(?![A-Za-z])"), (r"\\begin\{", r"\\end\{")))
 _NAMED_FUNCTION = re.compile(r"(<mi>(?:log|ln|exp|sin|cos|tanh|erf|det)</mi>)(?=<m(?:i|n|frac|sqrt|sub|sup|subsup)>)")
+_BAR = re.compile(r"<mo([^>]*)>(\||&#x0007C;|&#x02016;)</mo>")
 _GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "kappa": "κ", "lambda": "λ", "phi": "φ", "rho": "ρ", "sigma": "σ",
           "tau": "τ"}
 _GREEK_WORD = re.compile(rf"\b({'|'.join(_GREEK)})(?=\^|_(?:\d+|[A-Za-z])(?![A-Za-z]))")
-_POWER = re.compile(r"(?<=[\w)\]|])\^(?:\(([^()]{1,12})\)|(-?\d+|[A-Za-z]\b))")
-_INDEX = re.compile(r"(\b[A-Za-zα-ω]|[|)\]])_(\d+|[A-Za-z])\b")
+_POWER = re.compile(r"(?<=[\w)\]|])\^(?:[({]([^(){}]{1,12})[)}]|(-?\d+|[A-Za-z]\b))")
+_INDEX = re.compile(r"(\b[A-Za-zα-ω]|[|)\]])_(?:\{([^{}]{1,12})\}|(\d+|[A-Za-z])\b)")
 _THIN = "\u202f"  # narrow no-break space, between groups of digits
 
 
@@ -44,6 +45,7 @@ def mathml(latex: str, display: str = "inline") -> Markup:
     # Infinity is a value: as an operator it would get an operator's space around it.
     element = element.replace("<mo>&#x0221E;</mo>", "<mi>&#x0221E;</mi>")
     element = re.sub(r"<mi>(&#x0203[23];)</mi>", r"<mo>\1</mo>", element)  # primes
+    element = _BAR.sub(r'<mo\1 lspace="0em" rspace="0em">\2</mo>', element)  # norms, not infix operators
     element = _NAMED_FUNCTION.sub(r'\1<mspace width="0.167em"/>', element)
     return Markup(element.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', ""))
 
@@ -92,7 +94,7 @@ def _raised(text: str) -> Markup:
     words = str(escape(text)).replace("&lt;=", "≤").replace("&gt;=", "≥")
     words = _GREEK_WORD.sub(lambda match: _GREEK[match[1]], words)
     words = _POWER.sub(lambda match: f"<sup>{(match[1] or match[2]).replace('-', '−')}</sup>", words)
-    return Markup(_INDEX.sub(r"\1<sub>\2</sub>", words))
+    return Markup(_INDEX.sub(lambda match: f"{match[1]}<sub>{match[2] or match[3]}</sub>", words))
 
 
 def number(value: Any) -> Markup:

@@ -1,0 +1,83 @@
+"""Cost against size of every benchmark, beside its baselines, with the machine's floor as a line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures.registry import figure
+from figures.style import Theme, canvas, legend
+
+_MARKERS = {"ours": "o", "baseline": "s", "peer": "^"}
+_STYLES = {"ours": "-", "baseline": "--", "peer": ":"}
+
+
+@figure(name="bench-time", title="Time against size, beside baselines and peers",
+        caption="Median time of one call with quartiles as bars; circles and full lines: this package; squares "
+                "and dashes: baselines; triangles and dots: other libraries. Open markers: the answer is wrong or "
+                "approximate by more than the benchmark's tolerance. Grey: the floor, the larger of operations over "
+                "measured matrix throughput and bytes over measured bandwidth.", records=("bench",))
+def draw_time(record: dict[str, Any], theme: Theme) -> Figure:
+    """One panel a benchmark."""
+    results = [result for result in record["benchmarks"].values() if any(row["median"] for row in result["rows"])]
+    rows = (len(results) + 1) // 2
+    drawing, axes = canvas(theme, rows, 2, height=3.9, width=9.6)
+    for ax, result in zip(axes, results, strict=False):
+        _panel(ax, result, theme, "median", 1e3)
+        ax.set(title=result["name"], xlabel=result["size"], ylabel="time [ms]")
+        _floor(ax, result, theme)
+        _legend(ax, theme)
+    for ax in axes[len(results):]:
+        ax.set_visible(False)
+    return drawing
+
+
+@figure(name="bench-memory", title="Peak memory against size",
+        caption="Largest sum of live tensor bytes that one call adds, from the allocator's record. Markers and lines "
+                "as in the figure of times.", records=("bench",))
+def draw_memory(record: dict[str, Any], theme: Theme) -> Figure:
+    """One panel a benchmark that measured it."""
+    results = [result for result in record["benchmarks"].values() if any(row["peak_bytes"] for row in result["rows"])]
+    rows = max(1, (len(results) + 1) // 2)
+    drawing, axes = canvas(theme, rows, 2, height=3.9, width=9.6)
+    for ax, result in zip(axes, results, strict=False):
+        _panel(ax, result, theme, "peak_bytes", 2.0**-20)
+        ax.set(title=result["name"], xlabel=result["size"], ylabel="peak memory [MiB]")
+        _legend(ax, theme)
+    for ax in axes[len(results):]:
+        ax.set_visible(False)
+    return drawing
+
+
+def _panel(ax: Axes, result: dict[str, Any], theme: Theme, key: str, unit: float) -> None:
+    names = list(dict.fromkeys(row["name"] for row in result["rows"] if row[key]))
+    colours = [*theme.palette, theme.ink, theme.muted]
+    for index, name in enumerate(names):
+        rows = [row for row in result["rows"] if row["name"] == name and row[key]]
+        sizes = np.array([row["size"] for row in rows], dtype=float)
+        values = np.array([row[key] for row in rows]) * unit
+        bars = None
+        if key == "median":
+            bars = np.abs(np.array([[row["low"], row["high"]] for row in rows]).T * unit - values)
+        colour = colours[index % len(colours)]
+        role = rows[0]["role"]
+        fill = colour if all(row["right"] for row in rows) else "none"
+        ax.errorbar(sizes, values, yerr=bars, color=colour, marker=_MARKERS[role], linestyle=_STYLES[role], capsize=2,
+                    markersize=5, linewidth=1.3, markerfacecolor=fill, label=name)
+    ax.set(xscale="log", yscale="log")
+    sizes = sorted({row["size"] for row in result["rows"]})
+    ax.set_xticks(sizes, [str(size) for size in sizes])
+    ax.minorticks_off()
+
+
+def _floor(ax: Axes, result: dict[str, Any], theme: Theme) -> None:
+    points = [(item["size"], item["floor"] * 1e3) for item in result["rounds"] if item.get("floor")]
+    ax.plot(*zip(*points, strict=True), color=theme.muted, linewidth=2.5, alpha=0.6,
+            marker="_", markersize=12, label="floor")
+
+
+def _legend(ax: Axes, theme: Theme) -> None:
+    legend(ax, theme, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
