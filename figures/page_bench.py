@@ -27,7 +27,8 @@ def make(record: dict[str, Any]) -> list[Block]:
         Table(("benchmark", "size", "way", "error", "by design"), list(_wrong(results)), "Ways that miss the truth."),
         Picture("bench-time"), Picture("bench-memory"),
         Words("\n\n".join(f"**{result['name']}** ({result['title']}; {result['dtype']}, {result['device']}, "
-                          f"{result['threads']} threads, {result['clock']} time). {result['about']}" for result in results)),
+                          f"{result['threads']} threads, {result['clock']} time). {result['about']}"
+                          for result in results)),
         Words(f"**What users of other libraries asked for.** Of {len(ASKS)} public requests found, {met} are met."),
         Table(("thread", "asked", "met", "shown by"),
               [(ask.thread, ask.asked, "yes" if ask.met else "no", ask.shown) for ask in ASKS]),
