@@ -16,8 +16,8 @@ _STYLES = {"ours": "-", "baseline": "--", "peer": ":"}
 
 
 @figure(name="bench-time", title="Time against size, beside baselines and peers",
-        caption="Median wall time of one call with quartiles as bars; circles and full lines: this package; squares and "
-                "dashes: baselines; triangles and dots: other libraries. Open markers: the answer is wrong or "
+        caption="Median wall time of one call with quartiles as bars; circles and full lines: this package; squares "
+                "and dashes: baselines; triangles and dots: other libraries. Open markers: the answer is wrong or "
                 "approximate by more than the benchmark's tolerance. Grey: the floor, the larger of operations over "
                 "measured matrix throughput and bytes over measured bandwidth.", records=("bench",))
 def draw_time(record: dict[str, Any], theme: Theme) -> Figure:
@@ -36,8 +36,8 @@ def draw_time(record: dict[str, Any], theme: Theme) -> Figure:
 
 
 @figure(name="bench-memory", title="Peak memory against size",
-        caption="Largest sum of live tensor bytes that one call adds, from the allocator's record. Markers and lines as "
-                "in the figure of times.", records=("bench",))
+        caption="Largest sum of live tensor bytes that one call adds, from the allocator's record. Markers and lines "
+                "as in the figure of times.", records=("bench",))
 def draw_memory(record: dict[str, Any], theme: Theme) -> Figure:
     """One panel a benchmark that measured it."""
     results = [result for result in record["benchmarks"].values() if any(row["peak_bytes"] for row in result["rows"])]
@@ -65,11 +65,11 @@ def _panel(ax: Axes, result: dict[str, Any], theme: Theme, key: str, unit: float
         colour = colours[index % len(colours)]
         role = rows[0]["role"]
         ax.errorbar(sizes, values, yerr=bars, color=colour, marker=_MARKERS[role], linestyle=_STYLES[role], capsize=2,
-                    markersize=5, linewidth=1.3, markerfacecolor=colour if all(row["right"] for row in rows) else "none",
-                    label=name)
+                    markersize=5, linewidth=1.3, label=name,
+                    markerfacecolor=colour if all(row["right"] for row in rows) else "none")
     ax.set(xscale="log", yscale="log")
-    sizes = sorted({row["size"] for row in result["rows"]})
-    ax.set_xticks(sizes, [str(size) for size in sizes])
+    ticks = sorted({row["size"] for row in result["rows"]})
+    ax.set_xticks(ticks, [str(size) for size in ticks])
     ax.minorticks_off()
 
 

@@ -135,6 +135,10 @@ def _check(family: str, kind: str, depth: int | None) -> None:
         raise ValueError(f"depth must be at least 1, not {depth}")
 
 
+def _shifted(layer: Activation, shift: float) -> Callable[[Array], Array]:
+    return lambda x: layer(x) - shift
+
+
 def _finish(eq: FourEquations, kind: str, family: str, label: str, parameters: list[tuple[float, float]],
             raw: list[Activation], dimension: int, first_layer_trained: bool) -> EquivalentNetwork:
     """Centre the layers and measure the residuals by the forward recursion, which knows nothing of the solver."""
@@ -142,8 +146,8 @@ def _finish(eq: FourEquations, kind: str, family: str, label: str, parameters: l
     for layer in raw:
         shift = 0.0 if layer.odd else expect(layer, tau).value
         shifts.append(shift)
-        centred.append(Activation(f"{layer.name} - {shift:.6g}", lambda x, layer=layer, shift=shift: layer(x) - shift,
-                                  layer.derivative, layer.kinks, layer.odd))
+        centred.append(Activation(f"{layer.name} - {shift:.6g}", _shifted(layer, shift), layer.derivative,
+                                  layer.kinks, layer.odd))
         tau = math.sqrt(moments(layer, tau, with_derivative_square=False).variance)
     got = explicit_coefficients(centred, eq.tau0, first_layer_trained=first_layer_trained)
     t2 = eq.tau0**2

@@ -29,6 +29,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mpmath
 import numpy as np
@@ -39,13 +40,13 @@ from analysis.activations import Array
 KAP = 1 - 2 / math.pi
 
 
-def left_sum(partition: Sequence[float]) -> float:
+def left_sum(partition: Sequence[float] | Array) -> float:
     """S(r) for r_0 <= ... <= r_L."""
     return sum((b - a) / a**2 for a, b in itertools.pairwise(partition))
 
 
-def steepest_ratios(first: float, depth: int) -> list[float]:
-    """The stationary ratios t_1 = first, t_{l+1} = (1 + t_l^2)/2; works on floats and mpmath numbers."""
+def steepest_ratios(first: Any, depth: int) -> list[Any]:
+    """The stationary ratios t_1 = first, t_{l+1} = (1 + t_l^2)/2; works on floats, mpmath numbers and balls."""
     ratios = [first]
     for _ in range(depth - 1):
         ratios.append((1 + ratios[-1] ** 2) / 2)
@@ -135,7 +136,7 @@ class SolutionSet:
         """Dimension of the set when the target is inside the range: 0 for isolated solutions."""
         return max(self.depth - 2, 0)
 
-    def along(self, direction: Sequence[float]) -> tuple[float, ...] | None:
+    def along(self, direction: Sequence[float] | Array) -> tuple[float, ...] | None:
         """The solution on the ray from the lowest partition in the given direction of (Y_1 ... Y_{L-1}), or None.
 
         None means that the ray leaves the set of partitions before S reaches the target.

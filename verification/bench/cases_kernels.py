@@ -43,7 +43,7 @@ def _sampling_round(p: int, settings: Settings) -> Round:
                    clock=lambda: sampled.full_seconds, approximate=True,
                    note=f"{sampled.full_draws} networks, timed on {sampled.draws}"),
         Contestant("deq_kernels, CK", Role.OURS,
-                   lambda: torch.from_numpy(np.asarray(analysis.deq_kernels(x, "relu", _SIGMA2)[0]))),
+                   lambda: torch.from_numpy(np.asarray(analysis.deq_kernels(x, "relu", _SIGMA2).ck))),
     ]
     work = Work(2.0 * p * n * n, 3 * 8.0 * n * n, "one Gram matrix of the data; two kernels written, one read")
     return Round(contestants, torch.from_numpy(np.asarray(ck)), 1e-10, work,
@@ -83,7 +83,7 @@ BENCHMARKS = [
               "n = 200 samples. The scheme draws floor(p^2 / 1000) networks of width 1000; its time is that of a part "
               "of the draws in proportion, its error that of that part.",
               (("deq_kernels, CK", 1e-3, "authors' sampling, whole scheme"),)),
-    Benchmark("kernels-grid", "A sweep of kernels over nine networks, on one and on all cores", "samples n", (500, 2000),
-              _grid_round, "one process", "The sweep runs through joblib; inside "
+    Benchmark("kernels-grid", "A sweep of kernels over nine networks, on one and on all cores", "samples n",
+              (500, 2000), _grid_round, "one process", "The sweep runs through joblib; inside "
               "`joblib.parallel_config(backend='dask')` the same call runs on a Dask cluster."),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from fractions import Fraction
+from typing import Any
 
 import mpmath
 import numpy as np
@@ -122,7 +123,7 @@ def _certain_gap(strength: Fraction, depth: int) -> tuple[Certainty, arb, arb]:
 def _absence(strength: str, depth: int, subject: Subject = Subject.STATEMENT) -> Evidence:
     with precision(160):
         answer, total, target = _certain_gap(Fraction(strength), depth)
-    note = {"least sum": float(total.mid()), "kap Q": float(target.mid())}
+    note: dict[str, Any] = {"least sum": float(total.mid()), "kap Q": float(target.mid())}
     exists = {Certainty.CERTAINLY: Certainty.CERTAINLY_NOT, Certainty.CERTAINLY_NOT: Certainty.CERTAINLY}.get(answer,
                                                                                                               answer)
     item = interval_evidence(exists, f"ReLU, sigma_a^2 = {strength}, {depth} layers: kap Q >= m_L(R), in balls", **note)

@@ -57,7 +57,7 @@ def _distribution(spectrum: KernelSpectrum) -> tuple[Array, Array]:
     return x, total / total[-1]
 
 
-def _distance(values: Array, spectrum: KernelSpectrum, isolated: int) -> float:
+def _distance(values: NDArray[np.floating], spectrum: KernelSpectrum, isolated: int) -> float:
     """Kolmogorov's distance of the eigenvalues but the largest `isolated` from the bulk."""
     x, total = _distribution(spectrum)
     bulk = np.sort(values)[:len(values) - isolated]

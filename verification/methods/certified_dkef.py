@@ -58,7 +58,7 @@ def enclose_model(model: DKEF) -> EnclosedModel:
     arrays = [_array(tensor) for tensor in (features.weight(), features.injection, features.bias)]
     weights = tuple(LayerWeights(w, u, b, "softplus", np.ones(len(b)), injection="softplus")
                     for w, u, b in zip(*arrays, strict=True))
-    whole = Layer.from_arrays(linalg.block_diag(*arrays[0]), np.vstack(arrays[1]), np.concatenate(arrays[2]),
+    whole = Layer.from_arrays(linalg.block_diag(*arrays[0]), np.vstack(list(arrays[1])), np.concatenate(arrays[2]),
                               "softplus", "softplus")
     skips = [None] * len(weights) if features.skip is None else [matrix(skip) for skip in _array(features.skip)]
     logits = [arb(value).exp() for value in _array(model.mixture).tolist()]

@@ -83,7 +83,8 @@ def loss_values(model: LayerModel, x: Tensor, z_star: Tensor, rule: deq.Gradient
     """Everything that the bounds speak of, by the library's autograd under a gradient rule."""
     leaves = [leaf.detach().clone().requires_grad_() for leaf in
               (model.weight, model.inputs, model.bias, model.linear)]
-    moving = LayerModel(*leaves, model.activation, model.quadratic, model.base_width)
+    weight, injection, bias, linear = leaves
+    moving = LayerModel(weight, injection, bias, linear, model.activation, model.quadratic, model.base_width)
     point = x.detach().clone().requires_grad_()
     z = deq.equilibrium(_cell(moving, point), z_star[None], gradient=rule, solver="newton", tol=1e-13)[0]
     score, = torch.autograd.grad(moving.log_density(z, point), point, create_graph=True)
@@ -95,7 +96,8 @@ def loss_values(model: LayerModel, x: Tensor, z_star: Tensor, rule: deq.Gradient
 
 
 def _model(leaves: list[Tensor]) -> LayerModel:
-    return LayerModel(*leaves, torch.nn.functional.softplus, quadratic=-0.02, base_width=2.5)
+    weight, inputs, bias, linear = leaves
+    return LayerModel(weight, inputs, bias, linear, torch.nn.functional.softplus, quadratic=-0.02, base_width=2.5)
 
 
 def _rescale(weight: Tensor, gain: float) -> None:
