@@ -16,7 +16,7 @@ _STYLES = {"ours": "-", "baseline": "--", "peer": ":"}
 
 
 @figure(name="bench-time", title="Time against size, beside baselines and peers",
-        caption="Median wall time of one call with quartiles as bars; circles and full lines: this package; squares "
+        caption="Median time of one call with quartiles as bars; circles and full lines: this package; squares "
                 "and dashes: baselines; triangles and dots: other libraries. Open markers: the answer is wrong or "
                 "approximate by more than the benchmark's tolerance. Grey: the floor, the larger of operations over "
                 "measured matrix throughput and bytes over measured bandwidth.", records=("bench",))
@@ -64,9 +64,9 @@ def _panel(ax: Axes, result: dict[str, Any], theme: Theme, key: str, unit: float
             bars = np.abs(np.array([[row["low"], row["high"]] for row in rows]).T * unit - values)
         colour = colours[index % len(colours)]
         role = rows[0]["role"]
+        fill = colour if all(row["right"] for row in rows) else "none"
         ax.errorbar(sizes, values, yerr=bars, color=colour, marker=_MARKERS[role], linestyle=_STYLES[role], capsize=2,
-                    markersize=5, linewidth=1.3, label=name,
-                    markerfacecolor=colour if all(row["right"] for row in rows) else "none")
+                    markersize=5, linewidth=1.3, markerfacecolor=fill, label=name)
     ax.set(xscale="log", yscale="log")
     ticks = sorted({row["size"] for row in result["rows"]})
     ax.set_xticks(ticks, [str(size) for size in ticks])

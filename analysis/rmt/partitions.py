@@ -42,7 +42,7 @@ KAP = 1 - 2 / math.pi
 
 def left_sum(partition: Sequence[float] | Array) -> float:
     """S(r) for r_0 <= ... <= r_L."""
-    return sum((b - a) / a**2 for a, b in itertools.pairwise(partition))
+    return float(sum((b - a) / a**2 for a, b in itertools.pairwise(partition)))
 
 
 def steepest_ratios(first: Any, depth: int) -> list[Any]:
@@ -97,9 +97,9 @@ def deq_ratios(strength: mpmath.mpf, bend: mpmath.mpf) -> tuple[mpmath.mpf, mpma
 class SolutionSet:
     """All partitions of [1, end] into `depth` cells with S = target.
 
-    In the coordinates Y_l = log r_l the solutions are seen from the minimal partition along rays. For depth 1 there is
-    one solution, for depth 2 there are two (one on each side), for depth L >= 3 a hypersurface of dimension L - 2, one
-    point for each direction.
+    In the coordinates Y_l = log r_l the solutions are sought along rays from the minimal partition. For depth 1 there
+    is one solution, for depth 2 there are two (one on each side, by the convexity of S in Y_1), for depth L >= 3 a
+    hypersurface of dimension L - 2, of which `along` returns a point on each ray that meets it.
 
     Attributes:
         end: R.

@@ -58,7 +58,7 @@ class KernelSpectrum:
     """
 
     def __init__(self, eq: FourEquations | Coefficients, means: Array, covariances: Sequence[Array | float],
-                 sizes: Sequence[int] | NDArray[np.integer], *, kind: str = "ck", tau0: float | None = None) -> None:
+                 sizes: Sequence[int] | NDArray[np.intp], *, kind: str = "ck", tau0: float | None = None) -> None:
         """Collect what the limit depends on.
 
         Args:

@@ -50,6 +50,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float64")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--largest", type=float, metavar="SIZE", help="leave out larger sizes")
+    parser.add_argument("--smallest", type=float, default=0, metavar="SIZE", help="leave out smaller sizes")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall",
+                        help="cpu: processor time, for a machine that others use too (with --threads 1)")
     parser.add_argument("--note", default="", metavar="TEXT", help="kept with the results (a loaded machine, say)")
     parser.set_defaults(run=run)
 
@@ -72,7 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("--device cuda: torch finds no CUDA device")
     threads = arguments.threads or _default_threads()
     settings = Settings(repeats=arguments.repeats, dtype=getattr(torch, arguments.dtype), threads=threads,
-                        device=torch.device(arguments.device), largest=arguments.largest)
+                        device=torch.device(arguments.device), largest=arguments.largest,
+                        smallest=arguments.smallest, clock=arguments.clock)
     store = Store(arguments.out)
     store.prepare()
     return _measure_all([known[name] for name in arguments.names or known], settings, store, arguments.note)

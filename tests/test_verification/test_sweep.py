@@ -16,9 +16,9 @@ def test_a_real_sweep_on_a_local_dask_cluster_equals_the_serial_one():
     joblib = pytest.importorskip("joblib")
     distributed = pytest.importorskip("distributed")
     serial = kernel_grid(40)
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
-    with (distributed.LocalCluster(**options) as cluster,
-          distributed.Client(cluster) as client, joblib.parallel_config(backend="dask", client=client)):
+    local = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    with (distributed.LocalCluster(**local) as cluster, distributed.Client(cluster) as client,
+          joblib.parallel_config(backend="dask", client=client)):
         spread = kernel_grid(40, jobs=None)
     assert spread.shape == (9, 40, 40)
     np.testing.assert_array_equal(spread, serial)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -36,6 +36,8 @@ class Settings:
         device: where it runs.
         threads: of torch and of the worker processes.
         largest: sizes above are left out; None for all.
+        smallest: sizes below are left out.
+        clock: "wall", or "cpu" for the processor time of all threads, which other programs on the machine disturb less.
     """
 
     repeats: int = 11
@@ -45,6 +47,8 @@ class Settings:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     threads: int = 2
     largest: float | None = None
+    smallest: float = 0
+    clock: Literal["wall", "cpu"] = "wall"
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Contestant:
         name: as in the table.
         role: ours, a baseline or a peer.
         run: does the work once and returns its result as a flat tensor.
-        clock: runs it once and returns wall seconds, where that is measured elsewhere (a worker process); None to time
+        clock: runs it once and returns seconds, where that is measured elsewhere (a worker process); None to time
             `run` here.
         approximate: known not to be exact; its error is shown and is no failure of the check.
         note: a few words.
@@ -68,15 +72,16 @@ class Contestant:
     approximate: bool = False
     note: str = ""
 
-    def seconds(self) -> float:
-        """Wall time of one call."""
+    def seconds(self, clock: Literal["wall", "cpu"] = "wall") -> float:
+        """Time of one call."""
         if self.clock is not None:
             return self.clock()
-        start = time.perf_counter()
+        now = time.perf_counter if clock == "wall" else time.process_time
+        start = now()
         result = self.run()
         if result.is_cuda:
             torch.cuda.synchronize()
-        return time.perf_counter() - start
+        return now() - start
 
 
 @dataclass(frozen=True)

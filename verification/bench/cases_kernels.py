@@ -83,7 +83,7 @@ BENCHMARKS = [
               "n = 200 samples. The scheme draws floor(p^2 / 1000) networks of width 1000; its time is that of a part "
               "of the draws in proportion, its error that of that part.",
               (("deq_kernels, CK", 1e-3, "authors' sampling, whole scheme"),)),
-    Benchmark("kernels-grid", "A sweep of kernels over nine networks, on one and on all cores", "samples n",
-              (500, 2000), _grid_round, "one process", "The sweep runs through joblib; inside "
+    Benchmark("kernels-grid", "A sweep of kernels over nine networks, on one core and on all", "samples n", (500, 2000),
+              _grid_round, "one process", "The sweep runs through joblib; inside "
               "`joblib.parallel_config(backend='dask')` the same call runs on a Dask cluster."),
 ]

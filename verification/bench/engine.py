@@ -28,7 +28,7 @@ def run_benchmark(benchmark: Benchmark, settings: Settings, machine: Machine, sa
     torch.set_num_threads(settings.threads)
     rows, rounds = [], []
     for size in benchmark.sizes:
-        if settings.largest is not None and size > settings.largest:
+        if size < settings.smallest or (settings.largest is not None and size > settings.largest):
             continue
         say(f"{benchmark.name}: {benchmark.size} = {size}")
         try:
@@ -45,7 +45,7 @@ def run_benchmark(benchmark: Benchmark, settings: Settings, machine: Machine, sa
             current.close()
     return {"name": benchmark.name, "title": benchmark.title, "size": benchmark.size, "about": benchmark.about,
             "baseline": benchmark.baseline, "rows": rows, "rounds": rounds, "wanted": _wanted(benchmark, rows),
-            "threads": settings.threads, "dtype": str(settings.dtype).removeprefix("torch."),
+            "threads": settings.threads, "clock": settings.clock, "dtype": str(settings.dtype).removeprefix("torch."),
             "device": str(settings.device)}
 
 
@@ -79,7 +79,7 @@ def _measure(current: Round, size: int, settings: Settings, baseline: str) -> li
     left = {contestant.name: settings.repeats for contestant in running}
     for contestant in running:
         for _ in range(settings.warmups):
-            seconds = contestant.seconds()
+            seconds = contestant.seconds(settings.clock)
         left[contestant.name] = max(3, min(settings.repeats, int(settings.seconds / max(seconds, 1e-9))))
     gc.collect()
     gc.disable()  # a collection in somebody's turn would be charged to him
@@ -88,7 +88,7 @@ def _measure(current: Round, size: int, settings: Settings, baseline: str) -> li
             for contestant in running:
                 if left[contestant.name]:
                     left[contestant.name] -= 1
-                    rows[contestant.name]["seconds"].append(contestant.seconds())
+                    rows[contestant.name]["seconds"].append(contestant.seconds(settings.clock))
     finally:
         gc.enable()
     for row in rows.values():

@@ -25,7 +25,7 @@ def text_table(record: dict[str, Any]) -> str:
     widths = [max(len(line[index]) for line in lines if not _is_problem(line) or index < 2)
               for index in range(len(header))]
     text = [f"{record['name']}: {record['title']}  ({record['dtype']}, {record['device']}, "
-            f"{record['threads']} threads)"]
+            f"{record['threads']} threads, {record['clock']} time)"]
     for line in lines:
         cells = [cell.ljust(width) if index == 1 else cell.rjust(width)
                  for index, (cell, width) in enumerate(zip(line, widths, strict=True))]

@@ -93,7 +93,7 @@ def jax_contestants(task: str, problem: DenseProblem, tolerance: float, settings
             return torch.from_numpy(np.load(folder / "answer.npy"))
 
         def clock(name: str = name) -> float:
-            return float(worker.ask(do="time", name=name, task=task)["seconds"])
+            return float(worker.ask(do="time", name=name, task=task, clock=settings.clock)["seconds"])
 
         contestants.append(Contestant(name, Role.PEER, result, clock, note="jax, jit; compilation not counted"))
     return contestants, absent, close

@@ -39,9 +39,10 @@ def _answer(request: dict[str, Any], folder: Path, functions: dict) -> dict[str,
     if request["do"] == "answer":
         np.save(folder / "answer.npy", np.asarray(functions[key]()))
         return {}
-    start = time.perf_counter()
+    now = time.perf_counter if request["clock"] == "wall" else time.process_time
+    start = now()
     functions[key]().block_until_ready()
-    return {"seconds": time.perf_counter() - start}
+    return {"seconds": now() - start}
 
 
 def build(name: str, task: str, folder: Path) -> Callable[[], JaxArray]:
