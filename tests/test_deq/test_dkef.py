@@ -9,24 +9,26 @@ from deq.models import DKEF, count_parameters
 from deq.training.dkef_objective import evaluate, fit_alpha, quadratic, solve_alpha
 
 EPS = torch.finfo(torch.float64).eps
+SOLVED = 1e-13
 RULES = [deq.Phantom(1), deq.Phantom(2), deq.Phantom(3, damping=0.7), deq.Neumann(2, 3), deq.Exact(3)]
 
 
 def model_and_rows(seed, rows=6, dim=4, **options):
     generator = torch.Generator().manual_seed(seed)
-    model = DKEF(dim, **{"width": 5, "inducing": 7, "tol": 1e-13, "generator": generator, **options})
+    model = DKEF(dim, **{"width": 5, "inducing": 7, "tol": SOLVED, "generator": generator, **options})
     with torch.no_grad():
         model.alpha.copy_(torch.randn(7, generator=generator, dtype=torch.float64))
     return model, torch.randn(rows, dim, generator=generator, dtype=torch.float64), generator
 
 
 def close(a, b, factor=1e4):
-    """Third derivatives of nets a few units wide: some thousand roundings of the largest entry; tol 1e-13 of the solve.
+    """Third derivatives of nets a few units wide: some thousand roundings of the largest entry, and the solve's 1e-13.
 
-    Above all a wrong rule would show in the first digits.
+    Routes attach the same solve in different ways, so they differ by that tolerance times |z| / (1 - q) (about ten)
+    times the growth of a third derivative (about ten). A wrong rule would show in the first digits.
     """
     scale = max(float(b.detach().abs().max()), 1e-3)
-    torch.testing.assert_close(a, b, rtol=0, atol=factor * EPS * scale)
+    torch.testing.assert_close(a, b, rtol=0, atol=(factor * EPS + 100 * SOLVED) * scale)
 
 
 @pytest.mark.parametrize(("variant", "layers", "dim", "expected"), [
