@@ -45,9 +45,11 @@ from analysis.rmt.equations import FourEquations as FourEquations
 from analysis.rmt.equations import solve_equations as solve_equations
 from analysis.rmt.networks import EquivalentNetwork as EquivalentNetwork
 from analysis.rmt.networks import equivalent_networks as equivalent_networks
+from analysis.rmt.networks import matching_families as matching_families
 from analysis.rmt.networks import minimal_depth as minimal_depth
 from analysis.rmt.partitions import depth_limit as depth_limit
 from analysis.rmt.partitions import depth_threshold as depth_threshold
+from analysis.rmt.spectra import KernelSpectrum as KernelSpectrum
 from analysis.rmt.tau import solve_tau as solve_tau
 from analysis.rmt.tau import well_posedness_edge as well_posedness_edge
 from analysis.scores import ScoreError as ScoreError

@@ -108,7 +108,7 @@ def draw_orders(record: dict[str, Any], theme: Theme) -> Figure:
             ax.plot(first["steps"], np.array(first[f"{order}_{level}"]) / first[f"{order}_size"], color=color,
                     linewidth=1.3, label=f"{level} bound")
         ax.set(yscale="log", xlabel="phantom steps K", ylabel=f"relative error, {order} derivative")
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.locator_params(axis="x", integer=True)
         legend(ax, theme, loc="lower left")
     for color, objective in zip(theme.palette, ("sm", "ssm"), strict=False):
         model = record[objective]["model"]
@@ -118,7 +118,7 @@ def draw_orders(record: dict[str, Any], theme: Theme) -> Figure:
         right.plot(model["steps"], model["gradient"], marker="s", markersize=4, linestyle="--", color=color,
                    label=f"{NAMES[objective]}, loss gradient")
     right.set(yscale="log", xlabel="phantom steps K", ylabel="relative error")
-    right.xaxis.get_major_locator().set_params(integer=True)
+    right.locator_params(axis="x", integer=True)
     legend(right, theme, loc="lower left")
     return drawing
 

@@ -68,8 +68,8 @@ def _panel(ax: Axes, result: dict[str, Any], theme: Theme, key: str, unit: float
         ax.errorbar(sizes, values, yerr=bars, color=colour, marker=_MARKERS[role], linestyle=_STYLES[role], capsize=2,
                     markersize=5, linewidth=1.3, markerfacecolor=fill, label=name)
     ax.set(xscale="log", yscale="log")
-    sizes = sorted({row["size"] for row in result["rows"]})
-    ax.set_xticks(sizes, [str(size) for size in sizes])
+    ticks = sorted({row["size"] for row in result["rows"]})
+    ax.set_xticks(ticks, [str(size) for size in ticks])
     ax.minorticks_off()
 
 

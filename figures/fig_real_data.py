@@ -40,22 +40,29 @@ def draw_errors(*records: dict[str, Any], theme: Theme) -> Figure:
     return drawing
 
 
-@figure(name="real-spectra", title="Eigenvalues of implicit and explicit kernels on MNIST",
-        caption="Eigenvalues of the conjugate kernel on MNIST (ten classes, sigma_a^2 = 0.2), largest first, of the "
-                "DEQ, the matched explicit network, a plain network of the same depth, and the paper's equivalent.",
-        records=("real-kernels-mnist-10",))
-def draw_spectra(record: dict[str, Any], theme: Theme) -> Figure:
-    """Ordered eigenvalues on logarithmic axes."""
-    drawing, axes = canvas(theme, 1, 2, height=3.5, width=9.0, sharey=True)
+@figure(name="real-spectra", title="Eigenvalues of implicit and explicit kernels on real images",
+        caption="Eigenvalues of the conjugate kernel on real images (sigma_a^2 = 0.2), largest first: the DEQ, the "
+                "matched explicit network, a plain network of the same depth, and the paper's equivalent; "
+                "ReLU above, tanh below. Wide pale lines are the DEQ's.",
+        records=_SETS)
+def draw_spectra(*records: dict[str, Any], theme: Theme) -> Figure:
+    """Ordered eigenvalues on logarithmic axes, a row an activation, a column a data set."""
+    drawing, axes = canvas(theme, 2, len(records), height=3.1, width=10.5, sharex=True, sharey="row")
     styles = {"DEQ": "-", "explicit equivalent": "--", "plain": "-.", "deterministic equivalent": ":"}
-    for ax, activation in zip(axes, ("relu", "tanh"), strict=True):
-        for n, (label, style) in enumerate(styles.items()):
-            values = np.sort(record["activations"][activation]["eigenvalues"][label])[::-1]
-            ax.plot(np.arange(1, len(values) + 1), values, style, color=theme.palette[n], label=label,
-                    linewidth=3 if label == "DEQ" else 1.6, alpha=0.5 if label == "DEQ" else 1)
-        ax.set(xscale="log", yscale="log", xlabel="rank", title=f"{activation} DEQ")
-    axes[0].set_ylabel("eigenvalue")
-    legend(axes[0], theme)
+    for row, activation in enumerate(("relu", "tanh")):
+        for column, record in enumerate(records):
+            ax = axes[row * len(records) + column]
+            for n, (label, style) in enumerate(styles.items()):
+                values = np.sort(record["activations"][activation]["eigenvalues"][label])[::-1]
+                ax.plot(np.arange(1, len(values) + 1), values, style, color=theme.palette[n], label=label,
+                        linewidth=4 if label == "DEQ" else 1.6, alpha=0.45 if label == "DEQ" else 1)
+            ax.set(xscale="log", yscale="log",
+                   title=f"{record['data']}, {record['classes']} classes, {activation}")
+            if row:
+                ax.set_xlabel("rank")
+            if not column:
+                ax.set_ylabel("eigenvalue")
+    legend(axes[0], theme, loc="lower left")
     return drawing
 
 

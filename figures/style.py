@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+if TYPE_CHECKING:  # newer than the oldest matplotlib that is supported
+    from matplotlib.typing import RcKeyType
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,8 @@ class Theme:
 
 
 #: Sizes in points, and text that stays text; in force while a figure is made and while it is drawn.
-SETTINGS = {"font.size": 9.5, "axes.titlesize": 10, "legend.fontsize": 8.5, "svg.fonttype": "none"}
+SETTINGS: dict[RcKeyType, Any] = {"font.size": 9.5, "axes.titlesize": 10, "legend.fontsize": 8.5,
+                                  "svg.fonttype": "none"}
 LIGHT = Theme("light", "#1b1f24", "#5c6670", "#d9dee3",
               ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f5a00"))
 DARK = Theme("dark", "#e6e9ec", "#9aa4ae", "#3a424a",

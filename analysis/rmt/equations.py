@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import mpmath
 
@@ -79,6 +79,14 @@ class FourEquations:
     derivative_square: Number
     shift: Number
     uniqueness: str
+
+    def as_floats(self) -> FourEquations:
+        """The same record in floats, for what does not work on mpmath numbers."""
+        if isinstance(self.tau, float):
+            return self
+        numbers = {field.name: float(getattr(self, field.name)) for field in fields(self)
+                   if field.name not in ("activation", "uniqueness")}
+        return replace(self, **numbers)  # type: ignore[arg-type]
 
     @property
     def kappa2(self) -> Number:

@@ -56,11 +56,11 @@ def explicit_coefficients(layers: Iterable[str | Activation], tau0: float = 1.0,
         ValueError: no layers, or tau0 not positive.
         GrowsTooFast: a layer whose E phi^2 is infinite.
     """
-    layers = [as_activation(layer) for layer in layers]
-    if not layers:
+    given = [as_activation(layer) for layer in layers]
+    if not given:
         raise ValueError("an explicit network needs at least one layer")
     now = Coefficients(tau0, 1.0, 0.0, 0.0, 1.0, float(first_layer_trained), 0.0, 0.0, tau0**2 * first_layer_trained)
-    for layer in layers:
+    for layer in given:
         now = next_layer(now, layer)
     return now
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.activations import Activation, Array, hard_tanh
-from analysis.errors import NoEquivalentNetwork
+from analysis.errors import NoEquivalentNetwork, NotResolved, NotWellPosed
 from analysis.gaussian import expect, moments
 from analysis.rmt.equations import FourEquations, solve_equations
 from analysis.rmt.explicit import Coefficients, explicit_coefficients
@@ -94,6 +94,7 @@ def equivalent_networks(eq: FourEquations, family: str = "leaky_relu", depth: in
         ValueError: unknown family or kind, or depth < 1.
     """
     _check(family, kind, depth)
+    eq = eq.as_floats()
     if family == "hard_tanh":
         return _hard_tanh(eq, depth, kind, first_layer_trained)
     return _leaky(eq, depth, kind, first_layer_trained)
@@ -112,6 +113,24 @@ def minimal_depth(activation: str | Activation | Callable[[Array], Array], sigma
     if (family, kind) == ("leaky_relu", "ck"):
         return _leaky_partitions(eq, None).depth
     return equivalent_networks(eq, family, kind=kind)[0].depth
+
+
+def matching_families(activation: str | Activation | Callable[[Array], Array], sigma_a2: float, tau0: float = 1.0, *,
+                      sigma_b2: float | None = None) -> dict[tuple[str, str], int | str]:
+    """Which family matches this DEQ: for every (family, kind) the least depth, or the reason why none does.
+
+    Raises:
+        EquationsError: the DEQ itself is refused (its NTK's refusal becomes the reason of that kind).
+    """
+    eq = solve_equations(activation, sigma_a2, tau0, sigma_b2=sigma_b2)
+    answers: dict[tuple[str, str], int | str] = {}
+    for family in FAMILIES:
+        for kind in KINDS:
+            try:
+                answers[family, kind] = equivalent_networks(eq, family, kind=kind)[0].depth
+            except (NoEquivalentNetwork, NotWellPosed, NotResolved) as refusal:
+                answers[family, kind] = str(refusal)
+    return answers
 
 
 def scale_free(eq: FourEquations | Coefficients, tau0: float) -> tuple[float, float, float]:
@@ -135,6 +154,10 @@ def _check(family: str, kind: str, depth: int | None) -> None:
         raise ValueError(f"depth must be at least 1, not {depth}")
 
 
+def _lowered(layer: Activation, shift: float) -> Callable[[Array], Array]:
+    return lambda x: layer(x) - shift
+
+
 def _finish(eq: FourEquations, kind: str, family: str, label: str, parameters: list[tuple[float, float]],
             raw: list[Activation], dimension: int, first_layer_trained: bool) -> EquivalentNetwork:
     """Centre the layers and measure the residuals by the forward recursion, which knows nothing of the solver."""
@@ -142,8 +165,8 @@ def _finish(eq: FourEquations, kind: str, family: str, label: str, parameters: l
     for layer in raw:
         shift = 0.0 if layer.odd else expect(layer, tau).value
         shifts.append(shift)
-        centred.append(Activation(f"{layer.name} - {shift:.6g}", lambda x, layer=layer, shift=shift: layer(x) - shift,
-                                  layer.derivative, layer.kinks, layer.odd))
+        centred.append(Activation(f"{layer.name} - {shift:.6g}", _lowered(layer, shift), layer.derivative, layer.kinks,
+                                  layer.odd))
         tau = math.sqrt(moments(layer, tau, with_derivative_square=False).variance)
     got = explicit_coefficients(centred, eq.tau0, first_layer_trained=first_layer_trained)
     t2 = eq.tau0**2

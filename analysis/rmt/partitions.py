@@ -29,6 +29,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mpmath
 import numpy as np
@@ -39,13 +40,13 @@ from analysis.activations import Array
 KAP = 1 - 2 / math.pi
 
 
-def left_sum(partition: Sequence[float]) -> float:
+def left_sum(partition: Sequence[float] | Array) -> float:
     """S(r) for r_0 <= ... <= r_L."""
-    return sum((b - a) / a**2 for a, b in itertools.pairwise(partition))
+    return float(sum((b - a) / a**2 for a, b in itertools.pairwise(partition)))
 
 
-def steepest_ratios(first: float, depth: int) -> list[float]:
-    """The stationary ratios t_1 = first, t_{l+1} = (1 + t_l^2)/2; works on floats and mpmath numbers."""
+def steepest_ratios(first: Any, depth: int) -> list[Any]:
+    """The stationary ratios t_1 = first, t_{l+1} = (1 + t_l^2)/2; works on floats, mpmath numbers and balls."""
     ratios = [first]
     for _ in range(depth - 1):
         ratios.append((1 + ratios[-1] ** 2) / 2)
@@ -96,9 +97,9 @@ def deq_ratios(strength: mpmath.mpf, bend: mpmath.mpf) -> tuple[mpmath.mpf, mpma
 class SolutionSet:
     """All partitions of [1, end] into `depth` cells with S = target.
 
-    In the coordinates Y_l = log r_l the solutions are seen from the minimal partition along rays. For depth 1 there is
-    one solution, for depth 2 there are two (one on each side), for depth L >= 3 a hypersurface of dimension L - 2, one
-    point for each direction.
+    In the coordinates Y_l = log r_l the solutions are sought along rays from the minimal partition. For depth 1 there
+    is one solution, for depth 2 there are two (one on each side, by the convexity of S in Y_1), for depth L >= 3 a
+    hypersurface of dimension L - 2, of which `along` returns a point on each ray that meets it.
 
     Attributes:
         end: R.
@@ -135,7 +136,7 @@ class SolutionSet:
         """Dimension of the set when the target is inside the range: 0 for isolated solutions."""
         return max(self.depth - 2, 0)
 
-    def along(self, direction: Sequence[float]) -> tuple[float, ...] | None:
+    def along(self, direction: Sequence[float] | Array) -> tuple[float, ...] | None:
         """The solution on the ray from the lowest partition in the given direction of (Y_1 ... Y_{L-1}), or None.
 
         None means that the ray leaves the set of partitions before S reaches the target.

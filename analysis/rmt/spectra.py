@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import optimize
 
 from analysis.rmt.equations import FourEquations
@@ -57,7 +58,7 @@ class KernelSpectrum:
     """
 
     def __init__(self, eq: FourEquations | Coefficients, means: Array, covariances: Sequence[Array | float],
-                 sizes: Sequence[int], *, kind: str = "ck", tau0: float | None = None) -> None:
+                 sizes: Sequence[int] | NDArray[np.intp], *, kind: str = "ck", tau0: float | None = None) -> None:
         """Collect what the limit depends on.
 
         Args:
@@ -142,7 +143,7 @@ class KernelSpectrum:
         s /= self.slope
         return s, np.eye(2 * count + 1) + self._middle @ s
 
-    def _determinant(self, x: Array) -> Array:
+    def _determinant(self, x: Array | float) -> Array:
         x = np.atleast_1d(np.asarray(x, dtype=float))
         height = 1e-10 * self.slope * self.population.scale
         return np.asarray(np.linalg.det(self.reduced(x + 1j * height)[1]).real)

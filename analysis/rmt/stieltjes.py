@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Complex = NDArray[np.complex128]
+Complex = NDArray[np.complexfloating[Any, Any]]
 _AXIS = 1e-11  # distance from the real axis, relative to the scale of the spectrum, at which densities are read off
 _FACTOR = 4.0  # by which Im z falls from step to step of the path
 

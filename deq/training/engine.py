@@ -213,10 +213,11 @@ class Trainer:
 
     def _update(self, task: Task, rows: Tensor, step: int) -> dict[str, float]:
         def apply(name: str, loss: Tensor) -> float:
-            if not bool(torch.isfinite(loss.detach())):
+            if not self._all_finite(loss.detach()):
                 raise TrainingStopped(f"the loss of {name!r} is {float(loss.detach())} at step {step}; the last "
-                                      f"checkpoint is "
-                                      f"untouched. Lower optimizer.lr, set optimizer.clip, or start from another seed")
+                                      f"checkpoint "
+                                      f"is untouched. Lower optimizer.lr, set optimizer.clip, or start from another "
+                                      f"seed")
             optimizer = task.optimizers[name]
             optimizer.zero_grad(set_to_none=True)
             self.fabric.backward(loss)
@@ -233,6 +234,13 @@ class Trainer:
 
         with self.fabric.autocast():
             return task.update(rows, apply)
+
+    def _all_finite(self, loss: Tensor) -> bool:
+        """Whether the loss is finite on every process: all stop together, or none."""
+        finite = torch.isfinite(loss).float()
+        if self.fabric.world_size > 1:
+            finite = self.fabric.all_reduce(finite, reduce_op="mean")
+        return float(finite) == 1.0
 
     def _average(self, parameters: list[nn.Parameter]) -> None:
         if self.fabric.world_size == 1 or not parameters:

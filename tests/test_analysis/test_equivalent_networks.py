@@ -245,3 +245,26 @@ def test_layers_are_centred_activations():
             assert shift > 0
             tau = math.sqrt(analysis.expect(lambda x, layer=layer: layer(x) ** 2, tau).value)
         assert tau**2 == pytest.approx(analysis.solve_equations("relu", 0.3, 1.2).gamma2, rel=1e-12)
+
+
+def test_matching_families_lists_a_depth_or_a_reason():
+    relu, tanh = analysis.matching_families("relu", 0.2), analysis.matching_families("tanh", 0.2)
+    assert (relu["leaky_relu", "ck"], relu["leaky_relu", "ntk"]) == (2, 3)
+    assert "hard tanh is odd" in relu["hard_tanh", "ck"]
+    assert (tanh["hard_tanh", "ck"], tanh["hard_tanh", "ntk"]) == (1, 1)
+    assert "R = 1 + kap P" in tanh["leaky_relu", "ck"]
+    steep = analysis.matching_families(lambda x: np.tanh(5 * x), 0.9)
+    assert "kappa2 does not exist" in steep["hard_tanh", "ntk"]
+
+
+def test_no_recurrence_needs_one_layer_and_gives_the_activation_itself():
+    eq = analysis.solve_equations("relu", 0.0)
+    net, = analysis.equivalent_networks(eq)
+    assert net.depth == 1
+    assert net.parameters[0] == pytest.approx((0.5, 0.5), rel=1e-7)  # the square root of a sum known to 1e-14
+    assert net.residual <= 1e-7
+
+
+def test_high_precision_records_are_accepted():
+    nets = [analysis.equivalent_networks(analysis.solve_equations("relu", 0.2, digits=digits)) for digits in (None, 15)]
+    np.testing.assert_allclose(nets[0][0].parameters, nets[1][0].parameters, rtol=1e-10)

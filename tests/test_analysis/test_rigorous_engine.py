@@ -249,3 +249,36 @@ def test_damping_and_order_zero_phantom(rng):
     plain = enclose_phantom_derivatives(point, 1, pairs)[1]
     np.testing.assert_allclose(balls.to_float(half.first), 0.5 * balls.to_float(plain.first), rtol=1e-14)
     np.testing.assert_allclose(balls.to_float(half.second), 0.5 * balls.to_float(plain.second), rtol=1e-14)
+
+
+def test_a_map_of_two_layers_is_certified_like_one(rng):
+    weights = [rng.normal(size=(6, 4)), rng.normal(size=(4, 6))]
+    weights = [w * 0.8 / np.linalg.norm(w, 2) for w in weights]
+    u, b1, b2 = rng.normal(size=(6, 2)), rng.normal(size=6), rng.normal(size=4)
+    x, a = rng.normal(size=2), rng.normal(size=4)
+    stack = maps.stack_from_arrays([(weights[0], b1, "softplus"), (weights[1], b2, "tanh")], u, skip=0.2)
+
+    def unrolled(v, z, steps):
+        for _ in range(steps):
+            inner = torch.nn.functional.softplus(torch.tensor(weights[0]) @ z + torch.tensor(u) @ v + torch.tensor(b1))
+            z = torch.tanh(torch.tensor(weights[1]) @ inner + torch.tensor(b2)) + 0.2 * z
+        return torch.tensor(a) @ z, z
+
+    with balls.working_precision(128):
+        point = enclose_equilibrium(stack, x, 4)
+        proved = contraction.certify_contraction(stack, point.x, balls.midpoints(point.z))
+        score, (error,) = phantom_errors(point, maps.QuadraticReadout.from_arrays(a), [2])
+    assert proved.radius is None
+    assert proved.norm.name == "two"
+    # at most |W2| |W1| + skip, up to the slack of the norm's bound; at least what random pairs show
+    assert float(proved.factor) <= (0.64 + 0.2) * 1.01
+    pairs = [tuple(torch.tensor(3 * v) for v in rng.normal(size=(2, 4))) for _ in range(50)]
+    shown = [float((unrolled(torch.tensor(x), p, 1)[1] - unrolled(torch.tensor(x), q, 1)[1]).norm() / (p - q).norm())
+             for p, q in pairs]
+    assert max(shown) <= float(proved.factor)
+    start = torch.zeros(4, dtype=torch.float64)
+    exact = torch.autograd.functional.hessian(lambda v: unrolled(v, start, 250)[0], torch.tensor(x))
+    z_star = unrolled(torch.tensor(x), start, 250)[1]
+    rough = torch.autograd.functional.hessian(lambda v: unrolled(v, z_star, 2)[0], torch.tensor(x))
+    assert float(score.second[0, 0].mid()) == pytest.approx(float(exact.trace()), abs=1e-12)
+    assert float(error.trace.mid()) == pytest.approx(abs(float((exact - rough).trace())), abs=1e-12)

@@ -43,7 +43,7 @@ def _sampling_round(p: int, settings: Settings) -> Round:
                    clock=lambda: sampled.full_seconds, approximate=True,
                    note=f"{sampled.full_draws} networks, timed on {sampled.draws}"),
         Contestant("deq_kernels, CK", Role.OURS,
-                   lambda: torch.from_numpy(np.asarray(analysis.deq_kernels(x, "relu", _SIGMA2)[0]))),
+                   lambda: torch.from_numpy(np.asarray(analysis.deq_kernels(x, "relu", _SIGMA2).ck))),
     ]
     work = Work(2.0 * p * n * n, 3 * 8.0 * n * n, "one Gram matrix of the data; two kernels written, one read")
     return Round(contestants, torch.from_numpy(np.asarray(ck)), 1e-10, work,

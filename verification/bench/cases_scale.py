@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,7 +74,7 @@ def _memory_round(percent: int, settings: Settings) -> Round:
 def _trace_round(d: int, settings: Settings) -> Round:
     """The Hessian trace of log p by all d products, by Hutchinson's estimate, and by the forward Laplacian."""
     problem = dense_problem(64, d, 32, hard=False, dtype=settings.dtype, device=settings.device)
-    options = {"tol": 1e-11, "max_iter": 500}
+    options: dict[str, Any] = {"tol": 1e-11, "max_iter": 500}
     density = problem.density(options)
 
     def log_density(rule: Rule) -> Callable[[Tensor], Tensor]:

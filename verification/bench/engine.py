@@ -70,7 +70,7 @@ def _measure(current: Round, size: int, settings: Settings, baseline: str) -> li
             row["right"] = row["error"] <= current.tolerance
             row["approximate"] = contestant.approximate
             if current.memory and contestant.clock is None:
-                row["peak_bytes"] = peak_bytes(lambda c=contestant: c.run(), settings.device)
+                row["peak_bytes"] = peak_bytes(contestant.run, settings.device)
             running.append(contestant)
         except Exception as error:  # a peer that cannot do the work is a finding
             row["problem"] = f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]

@@ -46,7 +46,7 @@ def loss_contestants(problem: DenseProblem, tolerance: float) -> list[Contestant
     options = {"tol": tolerance, "max_iter": MOST_STEPS}
     density = problem.density(options)
     black_box = problem.density(options)
-    black_box.layer.cell.affine_structure = None  # type: ignore[assignment]
+    black_box.layer.cell.affine_structure = None  # type: ignore[attr-defined]
 
     def by_loss(model: deq.EquilibriumDensity) -> Callable[[], Tensor]:
         return lambda: flat(torch.autograd.grad(deq.losses.score_matching(model, x), problem.parameters))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -84,15 +84,16 @@ def dense_problem(n: int, d: int, batch: int, *, hard: bool, dtype: torch.dtype 
     weight = weight * ((0.95 if hard else 0.8) / torch.linalg.matrix_norm(weight, 2))
     bias = torch.full((n,), 3.0, dtype=torch.float64) if hard else 0.1 * normal(n)
     injection, amplitude, x = normal(n, d) / d**0.5, normal(n) / n**0.5, normal(batch, d)
-    tensors = [t.to(device=device, dtype=dtype).requires_grad_() for t in (weight, injection, bias, amplitude)]
-    problem = DenseProblem(*tensors, x=x.to(device=device, dtype=dtype), radius=float("nan"))
+    weight, injection, bias, amplitude = (t.to(device=device, dtype=dtype).requires_grad_()
+                                          for t in (weight, injection, bias, amplitude))
+    problem = DenseProblem(weight, injection, bias, amplitude, x=x.to(device=device, dtype=dtype), radius=float("nan"))
     some = problem.x[:4]
     with torch.no_grad():
         z = deq.solve(lambda z: problem.f(z, some), problem.start(some), tol=1e-6, max_iter=500).z
         slope = torch.sigmoid(z @ problem.weight.T + some @ problem.injection.T + problem.bias)
         jacobians = (slope.unsqueeze(2) * problem.weight).double().cpu()
         radius = float(torch.linalg.eigvals(jacobians).abs().max()) if n <= 512 else float("nan")
-    return DenseProblem(*tensors, x=problem.x, radius=radius)
+    return replace(problem, radius=radius)
 
 
 def unroll(problem: DenseProblem, x: Tensor, steps: int) -> Tensor:
@@ -146,8 +147,8 @@ def nested_loss_gradient(problem: DenseProblem, solve: Callable[[Tensor], Tensor
 
 def true_loss_gradient(problem: DenseProblem, chunk: int = 16) -> Tensor:
     """The same by the long unroll, in float64, a few samples at a time (the graph is large)."""
-    exact = DenseProblem(*(p.detach().double().requires_grad_() for p in problem.parameters),
-                         x=problem.x.double(), radius=problem.radius)
+    weight, injection, bias, amplitude = (p.detach().double().requires_grad_() for p in problem.parameters)
+    exact = DenseProblem(weight, injection, bias, amplitude, problem.x.double(), problem.radius)
     steps = enough_steps(problem)
     total = torch.zeros((), dtype=torch.float64)
     for part in exact.x.split(chunk):
@@ -157,8 +158,8 @@ def true_loss_gradient(problem: DenseProblem, chunk: int = 16) -> Tensor:
 
 def true_first_gradient(problem: DenseProblem) -> Tensor:
     """Gradient of the mean log density in x and the parameters by the long unroll, in float64."""
-    exact = DenseProblem(*(p.detach().double().requires_grad_() for p in problem.parameters),
-                         x=problem.x.double(), radius=problem.radius)
+    weight, injection, bias, amplitude = (p.detach().double().requires_grad_() for p in problem.parameters)
+    exact = DenseProblem(weight, injection, bias, amplitude, problem.x.double(), problem.radius)
     return first_gradient(exact, lambda x: unroll(exact, x, enough_steps(problem)))
 
 

@@ -150,7 +150,7 @@ def second_derivative(context: Context) -> list[Evidence]:
 def _limit(context: Context, contractive: bool) -> list[Evidence]:
     """Distance to Proposition 1 after many steps, contracting or not."""
     generator, out = context.generator(f"limit-{contractive}"), []
-    for index in range(context.choose(4, 16, 100)):
+    for index in range(context.choose(3, 8, 100)):
         case = dense_case(generator, 2 + index % 6, 1 + index % 3, 0.9, "tanh")
         if not contractive:
             case = _expanding(generator, 2 + index % 6)

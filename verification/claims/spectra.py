@@ -57,7 +57,7 @@ def _distribution(spectrum: KernelSpectrum) -> tuple[Array, Array]:
     return x, total / total[-1]
 
 
-def _distance(values: Array, spectrum: KernelSpectrum, isolated: int) -> float:
+def _distance(values: NDArray[Any], spectrum: KernelSpectrum, isolated: int) -> float:
     """Kolmogorov's distance of the eigenvalues but the largest `isolated` from the bulk."""
     x, total = _distribution(spectrum)
     bulk = np.sort(values)[:len(values) - isolated]
@@ -74,7 +74,7 @@ def _bulk(context: Context, matched_at: float) -> list[Evidence]:
             gaps = []
             for p in sizes:
                 (_, kernels), *_ = _draws(context, name, p, context.choose(1, 2, 4))
-                values = np.linalg.eigvalsh(kernels.ck if kind == "ck" else kernels.ntk)
+                values = np.asarray(np.linalg.eigvalsh(kernels.ck if kind == "ck" else kernels.ntk))
                 gaps.append(_distance(values, _spectrum(name, p, kind, matched_at), 2))
             # The limit is approached at some p^-1/2; a wrong limit would leave a distance that stays.
             evidence.append(Evidence(Method.MEASUREMENT, holds_if(gaps[-1] < 0.08 and gaps[-1] < gaps[0]),

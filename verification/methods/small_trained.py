@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,7 +84,7 @@ def loss_values(model: LayerModel, x: Tensor, z_star: Tensor, rule: deq.Gradient
     """Everything that the bounds speak of, by the library's autograd under a gradient rule."""
     leaves = [leaf.detach().clone().requires_grad_() for leaf in
               (model.weight, model.inputs, model.bias, model.linear)]
-    moving = LayerModel(*leaves, model.activation, model.quadratic, model.base_width)
+    moving = _model(leaves, model.quadratic, model.base_width)
     point = x.detach().clone().requires_grad_()
     z = deq.equilibrium(_cell(moving, point), z_star[None], gradient=rule, solver="newton", tol=1e-13)[0]
     score, = torch.autograd.grad(moving.log_density(z, point), point, create_graph=True)
@@ -94,8 +95,9 @@ def loss_values(model: LayerModel, x: Tensor, z_star: Tensor, rule: deq.Gradient
                       torch.cat([part.flatten() for part in gradient]))
 
 
-def _model(leaves: list[Tensor]) -> LayerModel:
-    return LayerModel(*leaves, torch.nn.functional.softplus, quadratic=-0.02, base_width=2.5)
+def _model(leaves: list[Tensor], quadratic: float = -0.02, base_width: float | None = 2.5) -> LayerModel:
+    weight, inputs, bias, linear = leaves
+    return LayerModel(weight, inputs, bias, linear, torch.nn.functional.softplus, quadratic, base_width)
 
 
 def _rescale(weight: Tensor, gain: float) -> None:
@@ -103,7 +105,7 @@ def _rescale(weight: Tensor, gain: float) -> None:
         weight *= min(1.0, gain / float(torch.linalg.matrix_norm(weight, 2)))
 
 
-def _cell(model: LayerModel, x: Tensor):  # type: ignore[no-untyped-def]
+def _cell(model: LayerModel, x: Tensor) -> Callable[[Tensor], Tensor]:
     def step(z: Tensor) -> Tensor:
         return model.activation(z @ model.weight.T + x @ model.inputs.T + model.bias)
     return step
