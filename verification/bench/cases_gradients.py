@@ -66,6 +66,7 @@ _ABOUT = ("Parameter gradient of the exact score-matching loss of $\\log p = a \
           "float64. ")
 _WANTED = (("score_matching(EquilibriumDensity)", 0.5, "Phantom(2), d passes"),
            ("Exact(3), plain autograd", 3.0, "Phantom(2), d passes"),
+           ("Exact(3), batched passes", 3.0, "Phantom(2), d passes"),
            ("score_matching(EquilibriumDensity)", 1 / 15, "unroll, 30 steps"),
            ("score_matching(EquilibriumDensity)", 1.0, "optimistix"))
 

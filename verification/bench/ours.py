@@ -59,6 +59,8 @@ def loss_contestants(problem: DenseProblem, tolerance: float) -> list[Contestant
         Contestant("score_matching(EquilibriumDensity)", Role.OURS, by_loss(density), note="forward Laplacian, affine"),
         Contestant("forward Laplacian, black box", Role.OURS, by_loss(black_box)),
         Contestant("Exact(3), plain autograd", Role.OURS, nested(attached(problem, deq.Exact(3), tolerance))),
+        Contestant("Exact(3), batched passes", Role.OURS,
+                   nested(attached(problem, deq.Exact(3), tolerance), vectorised=True)),
         Contestant("unroll, 30 steps", Role.BASELINE, nested(lambda x: unroll(problem, x, 30)), approximate=True),
         Contestant("double backward through the solver", Role.BASELINE, nested(naive_solver(problem, tolerance)),
                    approximate=True),
