@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from deq.affine import AffineStructure, adjoint, attach_point, derivatives, factorise, squared_derivatives
+from deq.affine_start import chord_start
 from deq.equilibrium import OnFailure
 from deq.heads import SeparableHead
 from deq.jets import coordinate_jet, elementwise_derivatives, second_along
 from deq.solution import Solution
 from deq.solvers import solve
-from deq.solvers.mean_chord import MeanChord
-
-# The inverse that the chord iteration shares costs n^3, one of its steps batch n^2.
-_CHORD_STATE_LIMIT = 1024
-_CHORD_SAMPLES = 8
 
 Head = Callable[[Tensor, Tensor], Tensor]
 
@@ -39,7 +36,7 @@ def affine_score_and_laplacian(structure: AffineStructure, head: Head, x: Tensor
         z0: start of the solve, [batch, n].
         on_failure: as in `deq.equilibrium`.
         solver_options: solver, tol, atol, rtol, max_iter of `deq.solve`; the tolerance is met by W z + U x + b. The
-            solver is used where a chord iteration with one Jacobian for all samples is not cheaper or fails.
+            solver starts where chord steps with one Jacobian for all samples end, mostly at the solution.
 
     Returns:
         Score [batch, d], Laplacian [batch], and the Solution in terms of W z + U x + b.
@@ -83,13 +80,12 @@ def _solve(structure: AffineStructure, z0: Tensor, on_failure: OnFailure,
     def preactivation(h: Tensor, injected: Tensor) -> Tensor:
         return torch.addmm(injected, phi(h), transposed)
 
-    batch, n = injected.shape
-    if n <= min(_CHORD_STATE_LIMIT, _CHORD_SAMPLES * batch):
-        chord = MeanChord(weight, lambda h: elementwise_derivatives(phi, h)[1])
-        solution = solve(preactivation, start, inputs=(injected,), **{**options, "solver": chord})
-        if bool(solution.converged.all()):
-            return solution.z, solution
+    tol = options.get("tol", 1e-6)
+    atol, rtol = (tol if options.get(name) is None else options[name] for name in ("atol", "rtol"))
+    start, evaluations = chord_start(structure, start, atol, rtol)
     solution = solve(preactivation, start, inputs=(injected,), **options)
+    solution = replace(solution, iterations=solution.iterations + evaluations,
+                       evaluations=solution.evaluations + evaluations)
     if on_failure == "raise":
         solution.raise_if_failed()
     elif on_failure == "warn" and not bool(solution.converged.all()):

@@ -189,7 +189,7 @@ def deq_kernels(
             target[columns, rows] = part.T
         steps[0] = max(steps[0], taken)
         residuals[0] = max(residuals[0], residual)
-        size = np.abs(s) / np.sqrt(safe[rows, None] * safe[None, columns])
+        size = np.abs(s) / (np.sqrt(safe[rows, None]) * np.sqrt(safe[None, columns]))
         if rows == columns:
             np.fill_diagonal(size, 0.0)
         closest[0] = min(closest[0], float(np.sqrt(max(1 - float(size.max(initial=0.0)) ** 2, _EPS))))
@@ -206,14 +206,16 @@ def deq_kernels(
     contraction = float(a2 * np.abs(slope).max()) if a2 > 0 else 0.0
     size = float(kernel_map.moments.second.max())
     slope_size = float(np.abs(slope).max())
-    ck_error = kernel_map.value_error + 32 * _EPS * size + (residual * slope_size) / (1 - contraction)
+    ck_error = kernel_map.value_error + 32 * _EPS * size
+    if a2 > 0:  # without recurrence S is the data's, and phi' may well have no second moment
+        ck_error += residual * slope_size / (1 - contraction)
     least = float(gain.min())
     # a kink makes E[phi' phi'] as sensitive to S as the density of (u, v) at the kink: 1 / (2 pi sd sd sine)
     kink = kernel_map.slope_jump**2 / (2 * np.pi * float(safe.min()) * closest[0]) if count > 1 else 0.0
     slope_error = kernel_map.derivative_error + 64 * _EPS * slope_size
     slope_error += min(kink * (residual + 4 * _EPS * float(safe.max())), slope_size)
-    reach = size + (b2 * float(norms.max()) if rule is NtkConvention.READOUT_A_AND_B else 0.0)
-    ntk_error = ck_error / least + reach * slope_error * (a2 + b2) / least**2
+    reach = a2 * size + (b2 * float(norms.max()) if rule is NtkConvention.READOUT_A_AND_B else 0.0)
+    ntk_error = ck_error / least + (reach * slope_error / least**2 if reach > 0 else 0.0)
     if len(inverse) > count:
         ck, ntk, covariance, slope = (matrix[np.ix_(inverse, inverse)] for matrix in (ck, ntk, covariance, slope))
     return DeqKernels(ck, ntk, covariance, slope, shift, residual, contraction, ck_error, ntk_error,
@@ -223,7 +225,7 @@ def deq_kernels(
 def solve_block(kernel_map: KernelMap, rows: slice, columns: slice, gram: Array, variance: Array, a2: float, b2: float,
                  tolerance: float) -> tuple[Array, Array, Array, int, float]:
     """Newton on every off-diagonal entry of a block; entries on the matrix diagonal are left to the caller."""
-    limit = np.sqrt(variance[rows, None] * variance[None, columns])
+    limit = np.sqrt(variance[rows, None]) * np.sqrt(variance[None, columns])
     on_diagonal = None
     if rows == columns:
         on_diagonal = np.eye(gram.shape[0], dtype=bool)

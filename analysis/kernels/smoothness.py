@@ -62,8 +62,8 @@ class Panels:
         return result.reshape(np.shape(x))
 
 
-def _expand(phi: Callable[[Array], Array], left: float, right: float) -> tuple[Array, bool]:
-    """Chebyshev coefficients on a panel and whether they resolve the function there."""
+def _expand(phi: Callable[[Array], Array], left: float, right: float, negligible: float) -> tuple[Array, bool]:
+    """Chebyshev coefficients on a panel and whether they resolve the function there, up to `negligible`."""
     centre, half = 0.5 * (left + right), 0.5 * (right - left)
     values = np.asarray(phi(centre + half * np.concatenate([_NODES, _PROBES])), dtype=np.float64)
     coefficients = _TO_COEFFICIENTS @ values[:_DEGREE + 1]
@@ -73,16 +73,19 @@ def _expand(phi: Callable[[Array], Array], left: float, right: float) -> tuple[A
     # Rounding of the argument moves phi by |phi'| |x| eps; on a short panel far from 0 that exceeds |phi| eps.
     slope = np.abs(np.diff(values[:_DEGREE + 1]) / np.diff(half * _NODES)).max()
     floor = 8 * np.finfo(float).eps * slope * abs(centre)
-    return coefficients, bool(max(tail, off) <= _TOLERANCE * np.ptp(values) + 16 * np.finfo(float).eps * size + floor)
+    allowed = _TOLERANCE * np.ptp(values) + 16 * np.finfo(float).eps * size + floor + negligible
+    return coefficients, bool(max(tail, off) <= allowed)
 
 
 def _bisect(phi: Callable[[Array], Array], ends: list[float]) -> list[tuple[float, float, Array]]:
     """Panels (left, right, coefficients) from left to right."""
     stack = [(a, b) for a, b in pairwise(ends) if b > a][::-1]
+    # a 24th of the range is half a standard deviation or more: what phi does there sets the size of its moments
+    negligible = 1e-16 * float(np.abs(phi(np.linspace(-1.0, 1.0, 65) * ends[-1] / 24)).max())
     done: list[tuple[float, float, Array]] = []
     while stack:
         left, right = stack.pop()
-        coefficients, resolved = _expand(phi, left, right)
+        coefficients, resolved = _expand(phi, left, right, negligible)
         if resolved or right - left <= _SHORTEST * (1 + abs(left)):
             done.append((left, right, coefficients))
         else:
@@ -124,22 +127,40 @@ def resolve(phi: Callable[[Array], Array], half_width: float, kinks: tuple[float
     if not np.isfinite(probe).all():
         raise NotPiecewiseSmooth(f"the activation is not finite on [-{half_width:g}, {half_width:g}], the range of "
                                  "twelve standard deviations of its argument: it grows too fast, or has a pole there")
-    known = sorted(t for t in {*kinks, 0.0} if -half_width < t < half_width)
+    # activations do what they do at arguments of order one: look there, however wide the range
+    inner = {0.0} | {sign * 4.0**k for k in range(12) for sign in (-1, 1)}
+    known = sorted(t for t in {*kinks, *inner} if -half_width < t < half_width)
     done = _bisect(phi, [-half_width, *known, half_width])
     found = [t for t in _crowded(done) if all(abs(t - k) > _CROWDED * (1 + abs(t)) for k in known)]
     if found:  # once more with their places known, so that no panels crowd round them
         done = _bisect(phi, [-half_width, *sorted({*known, *found}), half_width])
     breaks = np.array([left for left, _, _ in done] + [half_width])
     ends_of = np.array([c for _, _, c in done])
-    points = np.array(sorted({*(t for t in kinks if -half_width < t < half_width), *found}))
-    jumps = np.zeros(len(points))
-    for n, t in enumerate(points):
-        panel = int(np.argmin(np.abs(breaks - t)))
-        right_limit = chebyshev.chebval(-1.0, ends_of[panel])
-        left_limit = chebyshev.chebval(1.0, ends_of[panel - 1])
-        jump = right_limit - left_limit
-        jumps[n] = jump if abs(jump) > 1e-9 * (1 + abs(right_limit)) else 0.0
-    return Panels(breaks, points, jumps, ends_of)
+    jumps = _jumps(breaks, ends_of)
+    named = {float(t) for t in (*kinks, *found) if -half_width < t < half_width}
+    points = np.array(sorted(named | {t for t, (_, rough) in jumps.items() if rough}))
+    return Panels(breaks, points, np.array([jumps.get(t, (0.0, False))[0] for t in points]), ends_of)
+
+
+def _jumps(breaks: Array, coefficients: Array) -> dict[float, tuple[float, bool]]:
+    """At each inner break: the function's jump (0 if none), and whether it or one of two derivatives jumps."""
+    result = {}
+    size = max(1e-300, float(np.abs(coefficients[:, 0]).max()))
+    for panel in range(1, len(breaks) - 1):
+        left, right = coefficients[panel - 1], coefficients[panel]
+        jump, rough = 0.0, False
+        for order, allowed in ((0, 1e-9), (1, 1e-6), (2, 1e-4)):
+            scales = (breaks[panel] - breaks[panel - 1]) / 2, (breaks[panel + 1] - breaks[panel]) / 2
+            ends = (chebyshev.chebval(1.0, chebyshev.chebder(left, order)) / scales[0]**order,
+                    chebyshev.chebval(-1.0, chebyshev.chebder(right, order)) / scales[1]**order)
+            gap = float(ends[1] - ends[0])
+            # differentiating amplifies roundings by up to degree^2 / scale an order
+            noise = 1e-11 * size * (_DEGREE**2 / min(scales)) ** order
+            if abs(gap) > allowed * max(abs(ends[0]), abs(ends[1])) + noise:
+                rough = True
+                jump = gap if order == 0 else jump
+        result[float(breaks[panel])] = (jump, rough)
+    return result
 
 
 @lru_cache(maxsize=64)

@@ -155,6 +155,7 @@ def test_finite_networks_approach_the_limit_and_settle_the_tangent_convention(ge
     (np.eye(2), "tanh", 0.2, {"convention": "all"}, ValueError, "all"),
     (np.eye(2), "relu", 2.5, {"sigma_b2": 1.0}, NoSolution, "too large"),
     (np.eye(2), "step", 0.5, {}, NotWellPosed, "too large"),
+    (np.eye(2), np.sign, 0.5, {}, NotWellPosed, "too large"),
     (0.01 * np.eye(2), "tanh", 1.5, {"sigma_b2": 0.1}, NotWellPosed, "too large"),
     (np.eye(2), lambda u: np.exp(u * u), 0.2, {}, GrowsTooFast, "too fast"),
 ])
@@ -170,3 +171,20 @@ def test_explicit_refusals():
         analysis.explicit_kernels(np.eye(2), ["relu"], depth=2)
     with pytest.raises(ValueError, match="variances"):
         analysis.explicit_kernels(np.eye(2), ["relu", "relu"], variances=[1.0, 1.0, 1.0])
+
+
+def test_edges_of_the_domain(rng):
+    x = rng.standard_normal((5, 3))
+    one = analysis.deq_kernels(x[:, :1], "tanh", 0.2)
+    assert one.ck.shape == (1, 1)
+    zero = analysis.deq_kernels(np.zeros((5, 3)), "relu", 0.5)
+    assert np.abs(zero.ck).max() < 1e-60
+    assert np.isfinite(zero.ntk).all()
+    step = analysis.deq_kernels(x, "step", 0.0)
+    angle = np.arccos(x[:, 0] @ x[:, 1] / np.linalg.norm(x[:, 0]) / np.linalg.norm(x[:, 1]))
+    assert step.ck[0, 1] == pytest.approx((np.pi - angle) / (2 * np.pi), rel=1e-12)
+    assert step.ck_error < 1e-10
+    assert step.ntk_error < 1e-10
+    large = analysis.deq_kernels(30 * x, "softplus", 0.5)  # arguments to some thousands, exponentials that underflow
+    assert np.isfinite(large.ck).all()
+    assert large.residual < 1e-8

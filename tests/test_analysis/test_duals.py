@@ -113,6 +113,15 @@ def test_kinks_are_found_without_being_named():
     np.testing.assert_allclose(slopes, [-1, -1 + 1.4, 1 + 5.4, 1 + 9.4], rtol=1e-10)
 
 
+def test_a_kink_or_jump_at_zero_is_seen_although_a_panel_ends_there():
+    for phi, jump in ((np.sign, 2.0), (np.abs, 0.0), (lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))), 0.0)):
+        found = resolve(phi, 16.0)
+        np.testing.assert_array_equal(found.kinks, [0.0])
+        np.testing.assert_allclose(found.jumps, [jump], atol=1e-12)
+    for phi in (np.tanh, np.cos, lambda x: np.logaddexp(0, x), lambda x: x**3 - 2 * x, lambda x: np.tanh(20 * x)):
+        assert len(resolve(phi, 16.0).kinks) == 0
+
+
 def test_mehler_bound_shrinks_with_terms_and_holds():
     truth = dual("elu", 1.0, 1.5, 0.9, method="quadrature")
     bounds = []

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 import deq
+from analysis.equilibrium_point import newton_equilibrium
 from analysis.rigorous import phantom_errors, working_precision
 from deq.models import DKEF
-from verification.methods.certified_dkef import enclose_model
+from verification.methods.certified_dkef import enclose_model, float_functions
 
 
 @pytest.fixture
@@ -33,6 +34,10 @@ def test_score_and_trace_are_those_of_the_float_model(model, rng):
     hessian = torch.autograd.functional.hessian(log_density, x)
     np.testing.assert_allclose([float(v.mid()) for v in score.value.entries()], gradient.numpy(), atol=1e-10)
     np.testing.assert_allclose(float(score.second[0, 0].mid()), float(hessian.trace()), atol=1e-9)
+    step, density = float_functions(model)
+    z = newton_equilibrium(step, x, torch.zeros(8, dtype=torch.float64))
+    assert float(density(z, x)) == pytest.approx(float(log_density(x).detach()), abs=1e-10)
+    np.testing.assert_allclose([float(v.mid()) for v in enclosed.equilibrium(x).z.entries()], z.numpy(), atol=1e-12)
     model.features.gradient = deq.Phantom(2)
     rough = torch.autograd.functional.jacobian(log_density, x)
     assert float(errors[1].score.mid()) == pytest.approx(float((rough - gradient).norm()), rel=1e-6)

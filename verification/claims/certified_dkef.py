@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import median
 from typing import Any
 
 import torch
 
 import deq
+from analysis.equilibrium_point import newton_equilibrium
+from analysis.loss_error import loss_error_bounds
 from analysis.rigorous import (
     CertificateRejected,
     NotCertified,
@@ -22,7 +25,7 @@ from deq.models import DKEF
 from verification.context import Context
 from verification.evidence import Evidence, Method, holds_if
 from verification.experiments.dkef_subject import equilibrium_features, trained_dkef
-from verification.methods.certified_dkef import EnclosedModel, enclose_model
+from verification.methods.certified_dkef import EnclosedModel, enclose_model, float_functions
 from verification.registry import Topic
 from verification.verdict import Verdict
 
@@ -145,3 +148,35 @@ def _scores(context: Context, steps_off: int) -> list[Evidence]:
 def phantom_score_certified(context: Context) -> Sequence[Evidence]:
     """Enclose the log-density and compare."""
     return _scores(context, 0)
+
+
+def _bounds(context: Context, ahead: int) -> list[Evidence]:
+    """Bounds of score and trace error on the trained model against the certified errors."""
+    step, log_density = float_functions(trained_dkef(context).model)
+    held = broken = 0
+    slack: dict[str, list[float]] = {"score": [], "trace": []}
+    for x, (_, errors) in zip(_rows(context), _certified_scores(context), strict=True):
+        start = torch.zeros(_enclosed(context).layer.size, dtype=torch.float64)
+        z = newton_equilibrium(step, x, start)
+        bounds = loss_error_bounds(step, log_density, x, z, max(STEPS) + ahead)
+        for item in errors:
+            bound = bounds[item.steps + ahead - 1]
+            for name, ball, promised in (("score", item.score, bound.score), ("trace", item.trace, bound.trace)):
+                error = float(ball.upper())
+                held, broken = (held + 1, broken) if error <= promised else (held, broken + 1)
+                slack[name].append(promised / error)
+    return [Evidence(Method.NUMERICAL, holds_if(broken == 0), trained_dkef(context).domain()
+                     + f"; {len(_rows(context))} test rows, K = {list(STEPS)}; against the certified errors",
+                     {f"sharp bound / error, median, {name}": median(values) for name, values in slack.items()},
+                     counts={"hold": held, "fail": broken})]
+
+
+@TOPIC.claim(
+    id="own-5e2b", title="Bounds of score and trace error hold on the trained deep kernel model", source="deqproof",
+    statement=r"On the trained log-density of [SM] 4.2 the bounds that `loss_error_bounds` promises for score and "
+              r"Hessian trace under $K$ phantom steps are at least the certified errors.",
+    expected=Verdict.SUPPORTED, control=lambda context: _bounds(context, 2),
+    control_note="the bound for K + 2 is held against the error at K")
+def loss_bounds_hold_on_the_trained_model(context: Context) -> Sequence[Evidence]:
+    """Promise against proof."""
+    return _bounds(context, 0)

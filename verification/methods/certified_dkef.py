@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,3 +95,34 @@ def _start(features: EquilibriumFeatures, x: Tensor) -> Array:
 
 def _array(tensor: Tensor) -> Array:
     return np.asarray(tensor.detach().double().numpy())
+
+
+def float_functions(model: DKEF) -> tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]:
+    """The maps of all kernels side by side, f(z [R h], x [d]), and log p as a function g(z, x), in float64 torch."""
+    features = model.features
+    if not isinstance(features, EquilibriumFeatures) or features.released or features.output is not None:
+        raise TypeError("only models with variant='deq' and no output layer have these functions")
+    weight, inputs, bias = (part.detach() for part in (features.weight(), features.injection, features.bias))
+    skip = torch.zeros_like(inputs) if features.skip is None else features.skip.detach()
+    # to full precision, where the model itself stops at its solver's tolerance; |W| < 1 per step, so 2000 at most
+    drive = torch.nn.functional.softplus(model.inducing.detach() @ inputs.transpose(1, 2) + bias[:, None])
+    state, last = torch.zeros_like(drive), torch.ones_like(drive)
+    for _ in range(2000):
+        if torch.equal(state, last):
+            break
+        state, last = torch.nn.functional.softplus(state @ weight.transpose(1, 2) + drive), state
+    anchors = state + model.inducing.detach() @ skip.transpose(1, 2)
+    scale, alpha = 10**model.log_length.detach(), model.alpha.detach()
+    mixture = torch.softmax(model.mixture.detach(), 0)
+
+    def step(z: Tensor, x: Tensor) -> Tensor:
+        drive = torch.nn.functional.softplus(inputs @ x + bias)
+        inner = torch.einsum("rij,rj->ri", weight, z.reshape(bias.shape))
+        return torch.nn.functional.softplus(inner + drive).reshape(-1)
+
+    def log_density(z: Tensor, x: Tensor) -> Tensor:
+        gaps = (z.reshape(bias.shape) + skip @ x)[:, None] - anchors
+        kernels = mixture[:, None] * torch.exp(-gaps.square().sum(2) / (2 * scale[:, None]))
+        return kernels.sum(0) @ alpha - (x @ x) / (2 * model.base_scale**2)
+
+    return step, log_density
