@@ -64,7 +64,7 @@ NOT_COVERED: tuple[NotCovered, ...] = (
     NotCovered("[SM] table 10, DKEF rows",
                "12.8 and 14.5 iterations on average",
                "over which solves the average goes is not stated, and each row needs training to the end. The rows of "
-               "the image models are tested, early in training"),
+               "the image models are tested, early in training, NICE over its whole stored run too"),
     NotCovered("[SM] section 3.4, outcome of training",
                "that training with $K = 2$ ends where training with exact derivatives does, on the paper's data",
                "one needs pairs of full-length runs over seeds. The bias is shown on a density whose optimum is "
