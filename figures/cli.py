@@ -18,7 +18,7 @@ examples:
   deqproof verify                          check every claim, write out/report.html
   deqproof verify --scale smoke            the same in seconds, at small sizes
   deqproof verify --only rmt               the claims on the random-matrix paper
-  deqproof verify --only sm-1a2b --out /tmp/one
+  deqproof verify --only sm-1a2b --out one
   deqproof claims --only sm                what is claimed, without running it
   deqproof figures --out out               redraw all pictures and the report from stored results
 

@@ -1,6 +1,7 @@
 """The house rules that a machine can check: arrows one way, small files, no star imports."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,34 @@ def test_house_rules(path: Path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, f"{path} is two rooms in one"
     stars = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and any(a.name == "*" for a in n.names)]
     assert not stars, f"{path} has a star import"
+
+
+#: Folders that exist on one machine only; in the packages temporary folders too, which `tempfile` or the user names.
+MACHINE_PATH = re.compile(r"(?<![\w.~-])/(?:home|Users|root|mnt|scratch|srv|work|farm)/")
+PASSING_PATH = re.compile(MACHINE_PATH.pattern + r"|(?<![\w.~-])/(?:var/)?tmp/")
+TEXTS = {".py", ".md", ".toml", ".txt", ".json", ".html", ".css", ".js", ".svg", ".yml", ".yaml"}
+
+
+def committed_texts() -> list[Path]:
+    folders = [ROOT / name for name in (*ORDER, "tests", "results", ".ci")]
+    inside = [path for folder in folders for path in folder.rglob("*") if path.suffix in TEXTS or path.parent == folder]
+    return sorted(path for path in [*ROOT.glob("*"), *inside]
+                  if path.is_file() and (path.suffix in TEXTS or (path.suffix == "" and path.name[0] != ".")))
+
+
+def test_no_text_names_a_path_of_one_machine():
+    found = []
+    for path in committed_texts():
+        inside = path.relative_to(ROOT)
+        pattern = PASSING_PATH if inside.parts[0] in ORDER else MACHINE_PATH
+        hits = pattern.finditer(path.read_text(encoding="utf-8"))
+        found += [f"{inside}: {hit.group()}" for hit in hits]
+    assert not found
+
+
+def test_the_rule_on_paths_sees_what_it_should():
+    parts = ["", "home", "somebody", "data"]
+    assert MACHINE_PATH.search("read " + "/".join(parts))
+    assert PASSING_PATH.search("--out " + "/".join(["", "tmp", "one"]))
+    assert not MACHINE_PATH.search("https://example.org" + "/".join(parts))
+    assert {"README.md", "Makefile", "run"} <= {path.name for path in committed_texts()}

@@ -73,6 +73,15 @@ def test_every_topic_has_a_name_that_can_be_typed():
     assert [name for name in names if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name)] == []
 
 
+def test_claims_cite_papers_or_the_project_and_no_working_notes():
+    notes = re.compile(r"\bTHEORY\b|\b(?:MODELS|PEERS|STYLE|API)\.md\b|\bTODO\b")
+    texts = [(claim.id, text) for topic in TOPICS for claim in topic.claims
+             for text in (claim.title, claim.source, claim.statement, claim.correction, claim.control_note)]
+    assert [(name, text) for name, text in texts if notes.search(text)] == []
+    assert [claim.id for topic in TOPICS for claim in topic.claims
+            if not re.search(r"\[SM\]|\[RMT\]|deqproof", claim.source)] == []
+
+
 def test_every_gap_is_named_once_with_a_reason():
     places = [item.place for item in NOT_COVERED]
     assert len(set(places)) == len(places)
