@@ -47,6 +47,10 @@ class ExplicitKernels:
         """Give (ck, ntk)."""
         return iter((self.ck, self.ntk))
 
+    def __getitem__(self, index: int) -> Array:
+        """Entry of the pair (ck, ntk)."""
+        return (self.ck, self.ntk)[index]
+
 
 def explicit_kernels(
     X: ArrayLike,

@@ -75,6 +75,10 @@ class DeqKernels:
         """Give (ck, ntk)."""
         return iter((self.ck, self.ntk))
 
+    def __getitem__(self, index: int) -> Array:
+        """Entry of the pair (ck, ntk)."""
+        return (self.ck, self.ntk)[index]
+
 
 def check_data(data: ArrayLike) -> Array:
     """X as a float64 matrix [p, n] with columns as samples.

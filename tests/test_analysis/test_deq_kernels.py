@@ -85,6 +85,8 @@ def test_unpacking_and_conventions(rng):
     x = rng.standard_normal((8, 5))
     ck, ntk = analysis.deq_kernels(x, "tanh", 0.4)
     full = analysis.deq_kernels(x, "tanh", 0.4, convention="readout+A+B")
+    assert full[0] is full.ck
+    assert full[1] is full.ntk
     np.testing.assert_array_equal(full.ck, ck)
     extra = 0.6 * (x.T @ x) * full.slope / (1 - 0.4 * full.slope)
     np.testing.assert_allclose(full.ntk, ntk + extra, rtol=1e-13)
