@@ -157,7 +157,8 @@ class _CachedKrylov:
 def _dense_is_cheaper(z: Tensor, order: int) -> bool:
     """First derivatives alone take one solve, which never repays an inverse; the higher ones take many."""
     batch, n = as_rows(z).shape
-    return n <= (_DENSE_STATE_LIMIT if order > 1 else _DENSE_STATE_LIMIT_ONE_SOLVE) and batch * n * n <= _DENSE_ELEMENT_LIMIT
+    limit = _DENSE_STATE_LIMIT if order > 1 else _DENSE_STATE_LIMIT_ONE_SOLVE
+    return n <= limit and batch * n * n <= _DENSE_ELEMENT_LIMIT
 
 
 def _dense_inverse(function: Map, z: Tensor, *captured: Tensor) -> tuple[Tensor]:
