@@ -23,8 +23,7 @@ _STYLES = {"ours": "-", "baseline": "--", "peer": ":"}
 def draw_time(record: dict[str, Any], theme: Theme) -> Figure:
     """One panel a benchmark."""
     results = [result for result in record["benchmarks"].values() if any(row["median"] for row in result["rows"])]
-    rows = (len(results) + 1) // 2
-    drawing, axes = canvas(theme, rows, 2, height=3.9, width=9.6)
+    drawing, axes = canvas(theme, max(1, len(results)), height=3.1, width=8.4)
     for ax, result in zip(axes, results, strict=False):
         _panel(ax, result, theme, "median", 1e3)
         ax.set(title=result["name"], xlabel=result["size"], ylabel="time [ms]")
@@ -41,8 +40,7 @@ def draw_time(record: dict[str, Any], theme: Theme) -> Figure:
 def draw_memory(record: dict[str, Any], theme: Theme) -> Figure:
     """One panel a benchmark that measured it."""
     results = [result for result in record["benchmarks"].values() if any(row["peak_bytes"] for row in result["rows"])]
-    rows = max(1, (len(results) + 1) // 2)
-    drawing, axes = canvas(theme, rows, 2, height=3.9, width=9.6)
+    drawing, axes = canvas(theme, max(1, len(results)), height=3.1, width=8.4)
     for ax, result in zip(axes, results, strict=False):
         _panel(ax, result, theme, "peak_bytes", 2.0**-20)
         ax.set(title=result["name"], xlabel=result["size"], ylabel="peak memory [MiB]")
@@ -80,4 +78,4 @@ def _floor(ax: Axes, result: dict[str, Any], theme: Theme) -> None:
 
 
 def _legend(ax: Axes, theme: Theme) -> None:
-    legend(ax, theme, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
+    legend(ax, theme, loc="center left", bbox_to_anchor=(1.02, 0.5))

@@ -20,6 +20,7 @@ from deq.status import LinearSolveError
 
 # Above this state size the n^3 of a dense inverse loses to a few dozen Jacobian products.
 _DENSE_STATE_LIMIT = 512
+_DENSE_STATE_LIMIT_ONE_SOLVE = 16
 _DENSE_ELEMENT_LIMIT = 2**26
 # Krylov steps between restarts, and the state size from which the shorter cycle is taken.
 _CYCLE, _SHORT_CYCLE, _LONG_VECTOR = 50, 16, 4096
@@ -105,7 +106,7 @@ def build_preconditioner(rule: GradientRule, function: ClosedMap, z: Tensor) -> 
             return _Scaled(damping)
         case Neumann(terms=terms):
             return _MatrixFree(_NeumannSeries(terms), function, fixed)
-        case Exact(linear=linear) if linear == "dense" or (linear == "auto" and _dense_is_cheaper(z)):
+        case Exact(linear=linear) if linear == "dense" or (linear == "auto" and _dense_is_cheaper(z, rule.order)):
             return _Dense(*detached(_dense_inverse, function, z, fixed[1:]))
         case Exact(linear_tol=tolerance, linear_max_iter=max_iter):
             return _MatrixFree(_KrylovInverse(tolerance, max_iter), function, fixed)
@@ -114,7 +115,7 @@ def build_preconditioner(rule: GradientRule, function: ClosedMap, z: Tensor) -> 
 
 def build_inverse(rule: Exact, function: ClosedMap, z: Tensor) -> Inverse:
     """(I - J)^{-1} of an exact rule at the fixed point z; arguments and errors as for `build_preconditioner`."""
-    if rule.linear == "dense" or (rule.linear == "auto" and _dense_is_cheaper(z)):
+    if rule.linear == "dense" or (rule.linear == "auto" and _dense_is_cheaper(z, rule.order)):
         fixed = [tensor.detach() for tensor in function.captured]
         return _DenseInverse(*detached(_dense_inverse, function, z, fixed))
     return _CachedKrylov(_KrylovInverse(rule.linear_tol, rule.linear_max_iter), function)
@@ -153,9 +154,11 @@ class _CachedKrylov:
         return self._method.apply(products.transposed if transposed else products.direct, v)
 
 
-def _dense_is_cheaper(z: Tensor) -> bool:
+def _dense_is_cheaper(z: Tensor, order: int) -> bool:
+    """First derivatives alone take one solve, which never repays an inverse; the higher ones take many."""
     batch, n = as_rows(z).shape
-    return n <= _DENSE_STATE_LIMIT and batch * n * n <= _DENSE_ELEMENT_LIMIT
+    limit = _DENSE_STATE_LIMIT if order > 1 else _DENSE_STATE_LIMIT_ONE_SOLVE
+    return n <= limit and batch * n * n <= _DENSE_ELEMENT_LIMIT
 
 
 def _dense_inverse(function: Map, z: Tensor, *captured: Tensor) -> tuple[Tensor]:

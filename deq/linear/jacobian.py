@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from deq.closure import Map
 
@@ -68,10 +69,14 @@ class JacobianProducts:
         """J tangent, [batch, ...]: the transpose of the (linear) pullback, so f need not support forward mode."""
         if self.constant:
             return torch.zeros_like(tangent)
-        if self._traceable and self._traced is None:
-            self._trace()
         if self._traced is not None:
             return self._traced(tangent)
+        result = self._by_pullback(tangent)
+        if self._traceable:
+            self._trace(tangent, result)
+        return result
+
+    def _by_pullback(self, tangent: Tensor) -> Tensor:
         if self._pullback is None:
             with torch.enable_grad():
                 dummy = torch.zeros_like(self._value).requires_grad_()
@@ -83,15 +88,24 @@ class JacobianProducts:
         (result,) = torch.autograd.grad(pulled, dummy, tangent, retain_graph=True, allow_unused=True)
         return torch.zeros_like(tangent) if result is None else result.detach()
 
-    def _trace(self) -> None:
-        """Record the tangent map; torch's double backward of a convolution costs three times as much."""
+    def _trace(self, tangent: Tensor, expected: Tensor) -> None:
+        """Record the tangent map; torch's double backward of a convolution costs three times as much.
+
+        The record is used only if it repeats a product that is known: tracing can go wrong without a word.
+        """
+        self._traceable = False
         captured = [tensor.detach() for tensor in self._captured]
         try:
-            with torch.no_grad(), warnings.catch_warnings():
+            # Inside a custom function's forward pass torch switches forward mode off, and the trace would be zero.
+            with torch.no_grad(), forward_ad._set_fwd_grad_enabled(True), warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # of torch's tracer about its own constants
-                self._traced = torch.func.linearize(lambda z: self._function(z, *captured), self._leaf.detach())[1]
+                traced = torch.func.linearize(lambda z: self._function(z, *captured), self._leaf.detach())[1]
+                found = traced(tangent)
         except (RuntimeError, NotImplementedError, TypeError):
-            self._traceable = False  # f has no forward mode, or cannot be traced: the pullback serves every f
+            return  # f has no forward mode, or cannot be traced: the pullback serves every f
+        bound = torch.finfo(expected.dtype).eps ** 0.75 * torch.linalg.vector_norm(expected)
+        if bool(torch.linalg.vector_norm(found - expected) <= bound):
+            self._traced = traced
 
 
 def dense_jacobian(function: Map, z: Tensor, captured: Sequence[Tensor]) -> Tensor:
