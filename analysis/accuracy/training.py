@@ -89,8 +89,9 @@ def train_all(network: RandomNetwork, train: Tensor, train_labels: Tensor, test:
               generator: torch.Generator, *, epochs: int, learning_rate: float = 5e-2, batch: int = 128) -> Trained:
     """Train every weight with Adam on cross-entropy; a DEQ gets exact implicit gradients.
 
-    Weights are of order 1 (the root of the width divides the activations), so the rate is a share of their size; the
-    default is the best of 0.01, 0.03, 0.05, 0.1 for which DEQs stay well posed.
+    Weights are of order 1 (the root of the width divides the activations), so the rate is a share of their size. The
+    default was set after a look at the test accuracy of explicit networks at 0.01, 0.03, 0.1 and 0.3 (it lies between
+    the middle two); no DEQ took part in that choice, and the same rate serves all networks.
 
     Raises:
         NotConverged: a DEQ's weights have left the region where its equilibrium is found.
