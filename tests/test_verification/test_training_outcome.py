@@ -56,12 +56,25 @@ def test_the_control_is_refuted_where_the_statement_holds_and_the_record_is_comp
     store([0.1, -0.1, 0.0])
     context = Context()
     training_outcome.outcome(context)
-    (claim,) = training_outcome.TOPIC.claims
+    claim, _ = training_outcome.TOPIC.claims
     assert [found.outcome for found in claim.control(Context())] == [Outcome.FAILS]
     record = context.records["training-outcome"]
     assert record["steps"] == [0, 10, 20, 30]
     assert record["difference"]["mean"] == pytest.approx([0, 0, 0, 0], abs=1e-12)
     assert len(record["losses"]["exact"]["own"]["half_width"]) == 4
+
+
+def test_a_report_that_is_too_good_is_refuted_and_the_control_holds(store):
+    store([0.0, 0.1, 0.0])
+    assert training_outcome.reported(Context())[0].outcome is Outcome.HOLDS
+    stored = json.loads(training_outcome.STORED.read_text())
+    for one in stored["cells"]:
+        if one["rule"] == "phantom-2":
+            one["losses"]["own"][-1] -= 5
+    training_outcome.STORED.write_text(json.dumps(stored))
+    assert training_outcome.reported(Context())[0].outcome is Outcome.FAILS
+    _, claim = training_outcome.TOPIC.claims
+    assert [found.outcome for found in claim.control(Context())] == [Outcome.HOLDS]
 
 
 def test_without_stored_runs_the_claim_says_how_to_make_them(tmp_path, monkeypatch):
@@ -126,5 +139,5 @@ def test_training_ends_when_told_to(table):
 
 
 def test_more_steps_than_epochs_hold_are_refused(table):
-    with pytest.raises(ValueError, match="at most 299"):
+    with pytest.raises(ValueError, match="at most 300"):
         make_run(table, 0, "exact", 5000, **SMALL)
