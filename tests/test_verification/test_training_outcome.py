@@ -19,7 +19,7 @@ SMALL = {"width": 5, "inducing": 8}
 
 
 def cell(rule, seed, losses, steps=(0, 10, 20, 30), stopped=""):
-    kinds = dict.fromkeys(("own", "exact", "deployed"), list(losses))
+    kinds = {key: list(losses) for key in ("own", "exact", "deployed")}
     return {"table": "parkinson", "rule": rule, "seed": seed, "steps": list(steps), "losses": kinds, "stopped": stopped,
             "steps_of_the_paper": 11100, "provenance": {"commit": "0" * 40, "date": "2026-01-01T00:00:00"}}
 
