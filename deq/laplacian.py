@@ -42,7 +42,7 @@ def equilibrium_jet(f: Callable[[Tensor, Tensor], Tensor], x: Tensor, z0: Tensor
     """
     closed, _ = close(lambda z: f(z, x), z0.detach())
     z_star, solution = solve_detached(f, closed, z0.detach(), (x,), on_failure, solver_options)
-    apply = build_preconditioner(Exact(1, linear=linear), closed, z_star)  # type: ignore[arg-type]
+    apply = build_preconditioner(Exact(2, linear=linear), closed, z_star)  # type: ignore[arg-type]
     z = z_star + apply(f(z_star, x) - z_star)
     z = guard(z, closed.captured, "the forward Laplacian's single exact step", 1)
 

@@ -42,7 +42,7 @@ NOT_COVERED: tuple[NotCovered, ...] = (
     NotCovered("[SM] table 2, values",
                "SM losses and log-likelihoods of nine ways of training on three data sets, and their order",
                "full length is 3,000 to 11,100 steps a run, for 27 rows and several seeds. The stored runs have far "
-               "fewer steps, marked as reduced, and mostly no likelihood; `deqproof table 2` prints them beside the "
+               "fewer steps, marked as reduced, and no likelihood; `deqproof table 2` prints them beside the "
                "paper's. No claim rests on them, since rows at reduced length may stand in another order. Seeds, "
                "folds and the selected checkpoint are not stated either"),
     NotCovered("[SM] table 2, figures 2 and 3",

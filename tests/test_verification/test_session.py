@@ -132,7 +132,7 @@ claim(TOPIC, "sm-0002", lambda context: time.sleep(60))
 """
 
 DRIVER = """
-import sys
+import signal, sys
 from pathlib import Path
 from verification import session as module
 from figures import cli
@@ -141,6 +141,7 @@ import functools
 verify.load_topics = functools.partial(verify.load_topics, sys.argv[1])
 verify.Session = functools.partial(module.Session, package=sys.argv[1])
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs that a shell runs in the background ignore it
     sys.exit(cli.main(["verify", "--out", sys.argv[2], "--jobs", sys.argv[3]]))
 """
 
