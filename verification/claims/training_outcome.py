@@ -94,7 +94,8 @@ def _spread(values: np.ndarray) -> dict[str, list[float]]:
               r"from the same weights and over the same batches, the 95 % interval of the mean difference of the exact "
               r"test losses over seeds lies within 1 % of the loss). Tested at reduced length: nothing follows for "
               r"the paper's 11,100 steps, later in which the phantom's error is larger.",
-    expected=Verdict.SUPPORTED, control=lambda context: _ends(_stored(), 0.05),
+    # no difference shows in 1,400 steps of three seeds, but the interval reaches just past the margin: not shown equal
+    expected=Verdict.UNDECIDED, control=lambda context: _ends(_stored(), 0.05),
     control_note="the phantom's losses raised by 5 %", figures=("training-outcome",))
 def outcome(context: Context) -> list[Evidence]:
     """Paired differences of the true test losses."""
