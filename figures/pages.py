@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from figures.registry import import_prefixed
 from verification.report import Block, Page
 from verification.store import Store
 
@@ -48,10 +47,7 @@ def page(name: str, title: str, records: tuple[str, ...]) -> Callable[[Make], Ma
 
 def load_pages() -> dict[str, PageSpec]:
     """Import every `figures.page_*` module and return all pages by name."""
-    root = importlib.import_module("figures")
-    for module in pkgutil.iter_modules(root.__path__):
-        if module.name.startswith("page_"):
-            importlib.import_module(f"figures.{module.name}")
+    import_prefixed("page_")
     return PAGES
 
 

@@ -50,8 +50,13 @@ def figure(**data: Any) -> Callable[[Draw], Draw]:
 
 def load_figures() -> dict[str, FigureSpec]:
     """Import every `figures.fig_*` module and return all figures by name."""
+    import_prefixed("fig_")
+    return FIGURES
+
+
+def import_prefixed(prefix: str) -> None:
+    """Import every module of this package whose name starts with `prefix`, so that it registers what it holds."""
     root = importlib.import_module("figures")
     for module in pkgutil.iter_modules(root.__path__):
-        if module.name.startswith("fig_"):
+        if module.name.startswith(prefix):
             importlib.import_module(f"figures.{module.name}")
-    return FIGURES

@@ -236,13 +236,6 @@ def _krawczyk(f: JetMap, x: arb_mat, centre: arb_mat, preconditioner: arb_mat) -
                        "within the box; raise the precision or start nearer")
 
 
-def relative_width(values: arb_mat) -> float:
-    """The largest radius over the largest midpoint, for a report."""
-    top = max(abs(float(v.mid())) for v in values.entries())
-    widest = max(float(v.rad()) for v in values.entries())
-    return widest / top if top else widest
-
-
 def describe(values: arb_mat) -> str:
     """Shape and largest radius, for a message."""
     return f"{shape(values)} with radius at most {max(float(r) for r in radii(values).entries()):.2g}"
