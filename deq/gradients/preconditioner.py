@@ -16,6 +16,7 @@ from deq.gradients.rules import Exact, GradientRule, Neumann, Phantom
 from deq.gradients.transforms import batched_map, detached, merge_batch
 from deq.linear.gmres import gmres
 from deq.linear.jacobian import JacobianProducts, as_rows, dense_jacobian
+from deq.linear.series import neumann_start
 from deq.status import LinearSolveError
 
 # Above this state size the n^3 of a dense inverse loses to a few dozen Jacobian products.
@@ -207,7 +208,7 @@ class _NeumannSeries:
 
 @dataclass(frozen=True)
 class _KrylovInverse:
-    """v -> (I - J)^{-1} v by GMRES; a solve that misses its tolerance raises."""
+    """v -> (I - J)^{-1} v by the Neumann series while that is fast, else GMRES from where it got; a miss raises."""
 
     tolerance: float | None
     max_iter: int
@@ -216,7 +217,11 @@ class _KrylovInverse:
         rtol = self.tolerance if self.tolerance is not None else 500 * torch.finfo(v.dtype).eps
         # Long vectors: short cycles, since orthogonalising would cost more than the few products that it saves.
         restart = _SHORT_CYCLE if v[:1].numel() >= _LONG_VECTOR else _CYCLE
-        solution = gmres(lambda u: u - products(u), v, rtol=rtol, max_iter=self.max_iter, restart=restart)
+        start = neumann_start(products, v, rtol=rtol, max_iter=self.max_iter)
+        if start.converged:
+            return start.value
+        solution = gmres(lambda u: u - products(u), v, rtol=rtol, max_iter=max(1, self.max_iter - start.products),
+                         restart=restart, initial=start.value, initial_residual=start.residual)
         # Rounding alone may leave a factor of the condition number above the request; two digits are granted to it.
         size = torch.linalg.vector_norm(as_rows(v), dim=1)
         bad = ~(solution.residual <= 100 * rtol * size) & size.isfinite()

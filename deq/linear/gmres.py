@@ -34,7 +34,8 @@ class LinearSolution:
 
 @torch.no_grad()
 def gmres(matvec: Callable[[Tensor], Tensor], rhs: Tensor, *, rtol: float | Tensor, atol: float | Tensor = 0.0,
-          max_iter: int = 200, restart: int = 50, initial: Tensor | None = None) -> LinearSolution:
+          max_iter: int = 200, restart: int = 50, initial: Tensor | None = None,
+          initial_residual: Tensor | None = None) -> LinearSolution:
     """Solve A x = rhs for every sample by restarted GMRES (Saad and Schultz, SIAM J. Sci. Stat. Comput. 7, 1986).
 
     A system has converged when |rhs - A x| <= atol + rtol |rhs|. The basis is orthogonalised by classical Gram-Schmidt
@@ -50,6 +51,7 @@ def gmres(matvec: Callable[[Tensor], Tensor], rhs: Tensor, *, rtol: float | Tens
         max_iter: limit on the number of Krylov steps.
         restart: steps in a cycle; memory is restart + 1 vectors.
         initial: where to start, [batch, ...]; zero by default.
+        initial_residual: rhs - A initial where the caller has it, [batch, ...]; it saves a product.
 
     Raises:
         ValueError: rhs has no batch dimension, a limit is below 1, or matvec returns another shape or dtype.
@@ -72,7 +74,10 @@ def gmres(matvec: Callable[[Tensor], Tensor], rhs: Tensor, *, rtol: float | Tens
 
     limit = atol + rtol * torch.linalg.vector_norm(flat, dim=1)
     x = torch.zeros_like(flat) if initial is None else initial.reshape(batch, size).clone()
-    residual = flat if initial is None else flat - product(x)
+    if initial_residual is not None:
+        residual = initial_residual.reshape(batch, size)
+    else:
+        residual = flat if initial is None else flat - product(x)
     norm = torch.linalg.vector_norm(residual, dim=1)
     iterations = torch.zeros(batch, dtype=torch.int64, device=rhs.device)
     singular = torch.zeros(batch, dtype=torch.bool, device=rhs.device)

@@ -14,23 +14,43 @@ from deq.solvers.safeguard import Base, guard
 
 __all__ = ["Anderson"]
 
+NEVER = 2**62
+
 
 @dataclass(frozen=True)
-class AndersonState(State):
-    """Differences of the last values and residuals, kept in a ring; the Gram matrix of the residual differences."""
+class Ring(State):
+    """The last differences between iterates, overwritten in turn, and the products that the least squares need."""
 
     values: Tensor  # differences of f(z), [batch, memory, n]
     residuals: Tensor  # differences of f(z) - z, [batch, memory, n]
     gram: Tensor  # products of the residual differences, [batch, memory, memory]
+
+    @classmethod
+    def like(cls, z: Tensor, memory: int) -> Ring:
+        """Nothing in it yet."""
+        batch, n = z.shape
+        return cls(z.new_empty(batch, memory, n), z.new_empty(batch, memory, n), z.new_empty(batch, memory, memory))
+
+
+@dataclass(frozen=True)
+class AndersonState(State):
+    """What the next step needs."""
+
+    ring: Ring | None  # None before the first accelerated step
     last_value: Tensor  # [batch, n]
     last_residual: Tensor  # [batch, n]
     base: Base
-    count: int  # iterates seen
+    since: Tensor  # first difference that a sample uses, int64 [batch]; NEVER while its steps are Picard steps
+    count: int  # differences in the ring, ever; -1 before the first iterate
 
 
 @dataclass(frozen=True)
 class Anderson(FixedPointSolver[AndersonState]):
     """Anderson acceleration of type II; the default: fewest evaluations of f for the usual contraction factors.
+
+    While the residual of a sample falls by the factor `SLOW` a step or faster, its steps are plain Picard steps:
+    acceleration has little to gain there, and costs more than a cheap f. From its first slow step on they are
+    accelerated; with no slow sample in the batch the work is not done at all.
 
     With differences dF, dG of the last values f(z) and residuals g = f(z) - z, gamma minimises |g - dG gamma| and the
     next iterate is f(z) - dF gamma - (1 - mixing)(g - dG gamma) (Walker and Ni, SIAM J. Numer. Anal. 49, 2011).
@@ -64,51 +84,55 @@ class Anderson(FixedPointSolver[AndersonState]):
             raise ValueError(f"regularization is {self.regularization}; it must not be negative")
 
     def init(self, point: Point) -> AndersonState:
-        """Empty rings."""
-        batch, n = point.z.shape
-        new = point.z.new_empty
-        return AndersonState(
-            values=new(batch, self.memory, n), residuals=new(batch, self.memory, n),
-            gram=new(batch, self.memory, self.memory),
-            last_value=point.value, last_residual=point.residual, base=Base.start(point), count=0)
+        """No ring yet."""
+        since = torch.full_like(point.norm, NEVER, dtype=torch.int64)
+        return AndersonState(None, point.value, point.residual, Base.start(point), since, -1)
 
     def step(self, problem: Problem, point: Point, state: AndersonState) -> Step[AndersonState]:
-        """One small least squares problem and one extrapolation."""
-        if state.count == 0:
-            return Step(point.value, replace(state, count=1))
-        used = min(state.count, self.memory)
-        products = self._remember(point, state, used)
-        weights = self._weights(state.gram[:, :used, :used], products)
-        z = subtract(point.value, weights, state.values[:, :used])
+        """A Picard step while that is fast, else one small least squares problem and one extrapolation."""
+        if state.count < 0 or (state.ring is None and point.slow is None):
+            base = replace(state.base, value=point.value, norm=point.norm)
+            return Step(point.value, AndersonState(None, point.value, point.residual, base, state.since, 0))
+        ring = Ring.like(point.z, self.memory) if state.ring is None else state.ring
+        since = state.since
+        if point.slow is not None:
+            since = torch.where(point.slow, since.clamp_max(state.count), since)
+        used = min(state.count + 1, self.memory)
+        products = self._remember(point, state, ring, used)
+        age = torch.remainder(state.count - torch.arange(used, device=since.device), self.memory)
+        unused = state.count - age < since.unsqueeze(1)
+        weights = self._weights(ring.gram[:, :used, :used], products, unused)
+        z = subtract(point.value, weights, ring.values[:, :used])
         if self.mixing != 1.0:
-            left = subtract(point.residual, weights, state.residuals[:, :used])
+            left = subtract(point.residual, weights, ring.residuals[:, :used])
             z = torch.sub(z, left, alpha=1 - self.mixing)
         z, base, _ = guard(z, point, state.base)
-        return Step(z, AndersonState(state.values, state.residuals, state.gram, point.value, point.residual, base,
-                                     state.count + 1))
+        base = replace(base, accelerated=base.accelerated & (since <= state.count))
+        return Step(z, AndersonState(ring, point.value, point.residual, base, since, state.count + 1))
 
-    def _remember(self, point: Point, state: AndersonState, used: int) -> Tensor:
+    def _remember(self, point: Point, state: AndersonState, ring: Ring, used: int) -> Tensor:
         """Put the newest differences into the ring, in place: nobody else holds it.
 
         Returns:
             The products of the residual differences with the residual, [batch, used].
         """
-        slot = (state.count - 1) % self.memory
-        torch.sub(point.value, state.last_value, out=state.values[:, slot])
-        torch.sub(point.residual, state.last_residual, out=state.residuals[:, slot])
-        residuals = state.residuals[:, :used]
+        slot = state.count % self.memory
+        torch.sub(point.value, state.last_value, out=ring.values[:, slot])
+        torch.sub(point.residual, state.last_residual, out=ring.residuals[:, slot])
+        residuals = ring.residuals[:, :used]
         products = dots(residuals, residuals[:, slot])
-        state.gram[:, slot, :used] = products
-        state.gram[:, :used, slot] = products
+        ring.gram[:, slot, :used] = products
+        ring.gram[:, :used, slot] = products
         return dots(residuals, point.residual)
 
-    def _weights(self, gram: Tensor, products: Tensor) -> Tensor:
-        """Least squares weights gamma from the normal equations, [batch, used]."""
+    def _weights(self, gram: Tensor, products: Tensor, unused: Tensor) -> Tensor:
+        """Least squares weights gamma from the normal equations, [batch, used]; 0 for differences not to be used."""
         info = torch.finfo(gram.dtype)
         ridge = 10 * self.memory * info.eps if self.regularization is None else self.regularization
         # Relative to the diagonal, this is a ridge on columns of unit length, and the rounding error of the Cholesky
         # factorisation does not depend on their scale. A zero column (a sample that rests) gets the weight 0.
-        ridged = gram.clone()
+        products = products.masked_fill(unused, 0.0)
+        ridged = gram.masked_fill(unused.unsqueeze(1) | unused.unsqueeze(2), 0.0)
         ridged.diagonal(dim1=1, dim2=2).mul_(1 + ridge).add_(info.tiny)
         factor, failed = torch.linalg.cholesky_ex(ridged)
         gamma = torch.cholesky_solve(products.unsqueeze(2), factor).squeeze(2)

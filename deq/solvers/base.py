@@ -117,6 +117,8 @@ class Point:
         norm: 2-norm of ``residual``, [batch].
         limit: atol + rtol |f(z)|, what ``norm`` has to get below, [batch].
         improved: whether every sample has a smaller residual than ever before.
+        slow: samples whose residual is more than `SLOW` times that of the iterate before, bool [batch], or None for
+            none.
     """
 
     z: Tensor
@@ -125,6 +127,7 @@ class Point:
     norm: Tensor
     limit: Tensor
     improved: bool
+    slow: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deq.linear.series import SLOW
 from deq.solution import Solution
 from deq.solvers.anderson import Anderson
 from deq.solvers.base import FixedPointSolver, Point, Problem, State, choose, describe_value
@@ -176,13 +177,14 @@ class _Run:
                          "first_norm", "first_size"):
                 setattr(self, name, getattr(self, name)[kept])
             self.done = None
+            slow = None if point.slow is None else point.slow[kept]
             return Point(point.z[kept], point.value[kept], point.residual[kept], point.norm[kept], point.limit[kept],
-                         False), state.select(kept)
+                         False, slow), state.select(kept)
         self.done = (~self.active).nonzero().squeeze(1)
         self.resting_place = point.z[self.done].nan_to_num(0.0, 0.0, 0.0)
         z = point.z.index_copy(0, self.done, self.resting_place)
         residual, norm = (tensor.index_fill(0, self.done, 0.0) for tensor in (point.residual, point.norm))
-        return Point(z, point.value, residual, norm, point.limit, False), state
+        return Point(z, point.value, residual, norm, point.limit, False, point.slow), state
 
     def measure(self, z: Tensor, value: Tensor) -> tuple[Point, bool, Tensor]:
         """Residual and tolerance of every sample; whether some active sample has to stop; which ones are better."""
@@ -196,9 +198,10 @@ class _Run:
             residual.index_fill_(0, self.done, 0.0)
             norm.index_fill_(0, self.done, 0.0)
             better.index_fill_(0, self.done, True)
+        slow = norm > SLOW * self.last_norm
         # The one host synchronisation of an iteration.
-        any_stopping, all_better = torch.stack((stopping.any(), better.all())).tolist()
-        return Point(z, value, residual, norm, limit, all_better), any_stopping, better
+        any_stopping, all_better, any_slow = torch.stack((stopping.any(), better.all(), slow.any())).tolist()
+        return Point(z, value, residual, norm, limit, all_better, slow if any_slow else None), any_stopping, better
 
     def loop(self, z: Tensor, max_iter: int) -> None:
         """Iterate until every sample has finished."""

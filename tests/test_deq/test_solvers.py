@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from deq.solvers import SOLVERS, Anderson, Broyden, Newton, Picard, solve
 from deq.status import SolveStatus
@@ -164,3 +165,46 @@ def test_anderson_safeguard_on_a_strongly_nonlinear_contraction(generator):
                          max_iter=picard_bound(0.99, tol))
         assert solution.converged.all(), solution.explain()
         assert solution.counts() == {SolveStatus.CONVERGED: 8}
+
+
+@given(n=st.integers(2, 12), batch=st.integers(1, 5), q=st.floats(0.01, 0.37), number=st.integers(0, 2**31))
+def test_anderson_takes_picard_steps_while_these_are_fast(n, batch, q, number):
+    generator = torch.Generator().manual_seed(number)
+    weight = q * torch.linalg.qr(torch.randn(n, n, dtype=torch.float64, generator=generator))[0]
+    shift = torch.randn(batch, n, dtype=torch.float64, generator=generator)
+
+    def f(z):
+        return torch.sin(z @ weight.T) + shift  # |J v| <= q |v|
+
+    plain, accelerated = (solve(f, torch.zeros_like(shift), solver=name, tol=1e-10) for name in ("picard", "anderson"))
+    assert torch.equal(plain.z, accelerated.z)
+    assert torch.equal(plain.evaluations, accelerated.evaluations)
+
+
+@pytest.mark.parametrize("solver", ["picard", "anderson", "broyden"])
+def test_one_host_synchronisation_an_iteration(solver):
+    """On a GPU every read of a value stalls the queue: the convergence test's list is the only one.
+
+    A list is not seen by the dispatcher, so no read at all may be; `nonzero` is used on the CPU alone (`choose`).
+    """
+    reads = []
+
+    class Count(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if "_local_scalar_dense" in str(function) or "is_nonzero" in str(function):
+                reads.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    generator = torch.Generator().manual_seed(0)
+    weight = 0.9 * torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64, generator=generator))[0]
+    shift = torch.randn(1, 6, dtype=torch.float64, generator=generator)
+
+    def count(steps):
+        reads.clear()
+        with Count():
+            solve(lambda z: torch.sin(z @ weight.T) + shift, torch.zeros_like(shift), solver=solver, tol=1e-14,
+                  max_iter=steps)
+        return len(reads)
+
+    # The difference leaves out what happens once a solve; no periodic look at stagnation falls in between.
+    assert count(13) == count(5) > 0
