@@ -14,17 +14,14 @@ from deq.closure import ClosedMap, Map
 from deq.gradients.implicit import Inverse
 from deq.gradients.rules import Exact, GradientRule, Neumann, Phantom
 from deq.gradients.transforms import batched_map, detached, merge_batch
-from deq.linear.gmres import gmres
-from deq.linear.jacobian import JacobianProducts, as_rows, dense_jacobian
-from deq.linear.series import neumann_start
+from deq.linear.jacobian import JacobianProducts, LinearisedMap, as_rows, dense_jacobian
+from deq.linear.resolvent import Resolvent
 from deq.status import LinearSolveError
 
 # Above this state size the n^3 of a dense inverse loses to a few dozen Jacobian products.
 _DENSE_STATE_LIMIT = 512
 _DENSE_STATE_LIMIT_ONE_SOLVE = 16
 _DENSE_ELEMENT_LIMIT = 2**26
-# Krylov steps between restarts, and the state size from which the shorter cycle is taken.
-_CYCLE, _SHORT_CYCLE, _LONG_VECTOR = 50, 16, 4096
 
 
 class Preconditioner(ABC):
@@ -110,7 +107,7 @@ def build_preconditioner(rule: GradientRule, function: ClosedMap, z: Tensor) -> 
         case Exact(linear=linear) if linear == "dense" or (linear == "auto" and _dense_is_cheaper(z, rule.order)):
             return _Dense(*detached(_dense_inverse, function, z, fixed[1:]))
         case Exact(linear_tol=tolerance, linear_max_iter=max_iter):
-            return _MatrixFree(_KrylovInverse(tolerance, max_iter), function, fixed)
+            return _MatrixFree(_KrylovInverse(Resolvent(tolerance, max_iter)), function, fixed)
     raise TypeError(f"unknown gradient rule {rule!r}; use Phantom, Neumann or Exact")
 
 
@@ -119,7 +116,7 @@ def build_inverse(rule: Exact, function: ClosedMap, z: Tensor) -> Inverse:
     if rule.linear == "dense" or (rule.linear == "auto" and _dense_is_cheaper(z, rule.order)):
         fixed = [tensor.detach() for tensor in function.captured]
         return _DenseInverse(*detached(_dense_inverse, function, z, fixed))
-    return _CachedKrylov(_KrylovInverse(rule.linear_tol, rule.linear_max_iter), function)
+    return _CachedKrylov(Resolvent(rule.linear_tol, rule.linear_max_iter), function)
 
 
 @dataclass(frozen=True)
@@ -137,22 +134,22 @@ class _DenseInverse:
 
 
 class _CachedKrylov:
-    """A Krylov solve whose linearisation is kept: it is the same for every solve at one equilibrium."""
+    """A Krylov solve whose linearisations are kept: they are the same for every solve at one equilibrium."""
 
-    def __init__(self, method: _KrylovInverse, function: ClosedMap) -> None:
-        self._method, self._function = method, function
-        self._products: JacobianProducts | None = None
+    def __init__(self, resolvent: Resolvent, function: ClosedMap) -> None:
+        self._resolvent, self._function = resolvent, function
+        self._linearised: LinearisedMap | None = None
 
     def solve(self, transposed: bool, function: Map, v: Tensor, z: Tensor, captured: Sequence[Tensor]) -> Tensor:
         if not bool(v.any()):
             return torch.zeros_like(v)
         if function is not self._function:
-            products = JacobianProducts(function, z, [t.detach() for t in captured])
+            linearised = LinearisedMap(function, z, captured)
         else:
-            if self._products is None:
-                self._products = JacobianProducts(function, z, [t.detach() for t in captured])
-            products = self._products
-        return self._method.apply(products.transposed if transposed else products.direct, v)
+            if self._linearised is None:
+                self._linearised = LinearisedMap(function, z, captured)
+            linearised = self._linearised
+        return self._resolvent.solve(linearised.product(transposed), v, lambda: linearised.single(transposed))
 
 
 def _dense_is_cheaper(z: Tensor, order: int) -> bool:
@@ -208,31 +205,12 @@ class _NeumannSeries:
 
 @dataclass(frozen=True)
 class _KrylovInverse:
-    """v -> (I - J)^{-1} v by the Neumann series while that is fast, else GMRES from where it got; a miss raises."""
+    """v -> (I - J)^{-1} v by products with J."""
 
-    tolerance: float | None
-    max_iter: int
+    resolvent: Resolvent
 
     def apply(self, products: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
-        rtol = self.tolerance if self.tolerance is not None else 500 * torch.finfo(v.dtype).eps
-        # Long vectors: short cycles, since orthogonalising would cost more than the few products that it saves.
-        restart = _SHORT_CYCLE if v[:1].numel() >= _LONG_VECTOR else _CYCLE
-        start = neumann_start(products, v, rtol=rtol, max_iter=self.max_iter)
-        if start.converged:
-            return start.value
-        solution = gmres(lambda u: u - products(u), v, rtol=rtol, max_iter=max(1, self.max_iter - start.products),
-                         restart=restart, initial=start.value, initial_residual=start.residual)
-        # Rounding alone may leave a factor of the condition number above the request; two digits are granted to it.
-        size = torch.linalg.vector_norm(as_rows(v), dim=1)
-        bad = ~(solution.residual <= 100 * rtol * size) & size.isfinite()
-        if bool(bad.any()):
-            index = int(bad.nonzero()[0])
-            raise LinearSolveError(
-                f"the linear solve with I - df/dz failed for {int(bad.sum())} of {v.shape[0]} samples (first: sample "
-                f"{index}, residual {float(solution.residual[index]):.2g} after {int(solution.iterations[index])} "
-                f"iterations, wanted {float(rtol * size[index]):.2g}); raise linear_max_iter, loosen "
-                f"linear_tol, or make f contract more")
-        return solution.value
+        return self.resolvent.solve(products, v)
 
 
 class _LinearMap(torch.autograd.Function):

@@ -11,8 +11,12 @@ from torch.autograd import forward_ad
 
 from deq.closure import Map
 
-# From this many elements on, tracing the linearisation of f once is cheaper than what it saves in each product.
+# From this many elements on, tracing the linearisation of f once is cheaper than what it saves in many products; it is
+# not known how many are to come, so it waits for as many as would have paid for it.
 _TRACE_ELEMENTS = 2**14
+_TRACE_AFTER = {torch.float64: 20, torch.float32: 60}
+# From this many elements on, products in float32 repay a second linearisation.
+_SINGLE_ELEMENTS = 2**14
 
 # Dense blocks are formed with at most this many cotangent elements at a time (64 MiB in float64).
 _CHUNK_ELEMENTS = 2**23
@@ -51,6 +55,7 @@ class JacobianProducts:
         self._pullback: tuple[Tensor, Tensor] | None = None
         self._function, self._captured = function, captured
         self._traced: Callable[[Tensor], Tensor] | None = None
+        self._spent = 0
         self._traceable = z.numel() >= _TRACE_ELEMENTS and not torch._C._are_functorch_transforms_active()
 
     @property
@@ -72,7 +77,8 @@ class JacobianProducts:
         if self._traced is not None:
             return self._traced(tangent)
         result = self._by_pullback(tangent)
-        if self._traceable:
+        self._spent += 1
+        if self._traceable and self._spent > _TRACE_AFTER[tangent.dtype]:
             self._trace(tangent, result)
         return result
 
@@ -106,6 +112,43 @@ class JacobianProducts:
         bound = torch.finfo(expected.dtype).eps ** 0.75 * torch.linalg.vector_norm(expected)
         if bool(torch.linalg.vector_norm(found - expected) <= bound):
             self._traced = traced
+
+
+class LinearisedMap:
+    """J at one point as products, in the dtype of the point and, for large float64 states, in float32 too.
+
+    Args:
+        function: F(z, *captured), [batch, ...] -> [batch, ...]; samples are independent.
+        z: where to linearise.
+        captured: the other arguments.
+    """
+
+    def __init__(self, function: Map, z: Tensor, captured: Sequence[Tensor]) -> None:
+        self._function, self._z = function, z.detach()
+        self._captured = [tensor.detach() for tensor in captured]
+        self._own = JacobianProducts(function, self._z, self._captured)
+        self._single: JacobianProducts | None = None
+        self._tried = z.dtype != torch.float64 or z.numel() < _SINGLE_ELEMENTS or self._own.constant
+
+    def product(self, transposed: bool) -> Callable[[Tensor], Tensor]:
+        """The map v -> J v, or v -> J^T v."""
+        return self._own.transposed if transposed else self._own.direct
+
+    def single(self, transposed: bool) -> Callable[[Tensor], Tensor] | None:
+        """The same in float32; None where that does not pay or f does not run in float32."""
+        if not self._tried:
+            self._tried = True
+            z, *captured = (tensor.float() if tensor.dtype == torch.float64 else tensor
+                            for tensor in (self._z, *self._captured))
+            try:
+                products = JacobianProducts(self._function, z, captured)
+                if products.transposed(torch.zeros_like(z)).dtype == torch.float32:
+                    self._single = products
+            except (RuntimeError, TypeError, ValueError, NotImplementedError):
+                pass  # f insists on float64, which serves as well
+        if self._single is None:
+            return None
+        return self._single.transposed if transposed else self._single.direct
 
 
 def dense_jacobian(function: Map, z: Tensor, captured: Sequence[Tensor]) -> Tensor:

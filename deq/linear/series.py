@@ -38,8 +38,8 @@ class SeriesStart:
 
 @torch.no_grad()
 def neumann_start(product: Callable[[Tensor], Tensor], rhs: Tensor, *, rtol: float, max_iter: int,
-                  ratio: float = SLOW) -> SeriesStart:
-    """Sum x <- v + J x from x = v for as long as every residual falls by `ratio` a step, to |residual| <= rtol |v|.
+                  ratio: float = SLOW, initial: Tensor | None = None) -> SeriesStart:
+    """Iterate x <- v + J x for as long as every residual falls by `ratio` a step, until |residual| <= rtol |v|.
 
     One product and one host synchronisation a step, no basis and no orthogonalisation. Where it stops early its value
     is a start for a Krylov method, with the residual already known.
@@ -50,11 +50,12 @@ def neumann_start(product: Callable[[Tensor], Tensor], rhs: Tensor, *, rtol: flo
         rtol: relative tolerance of each system.
         max_iter: limit on the number of products.
         ratio: the slowest decrease that is put up with.
+        initial: where to start, [batch, ...]; v by default.
     """
     def size(v: Tensor) -> Tensor:
         return torch.linalg.vector_norm(as_rows(v), dim=1)
 
-    value, last = rhs, size(rhs)
+    value, last = rhs if initial is None else initial, size(rhs)
     limit = rtol * last
     for count in range(1, max_iter + 1):
         image = rhs + product(value)
@@ -63,6 +64,6 @@ def neumann_start(product: Callable[[Tensor], Tensor], rhs: Tensor, *, rtol: flo
         pending = norm > limit  # false for NaN: such a system was reported where it arose
         any_pending, any_slow = torch.stack((pending.any(), (pending & (norm > ratio * last)).any())).tolist()
         if not any_pending or any_slow or count == max_iter:
-            return SeriesStart(value if count > 1 else rhs.clone(), residual, norm, not any_pending, count)
+            return SeriesStart(value if value is not rhs else rhs.clone(), residual, norm, not any_pending, count)
         value, last = image, norm
     raise AssertionError("max_iter is at least 1")
