@@ -25,21 +25,23 @@ def _hessian_product(solve: Callable[[Tensor], Tensor], x: Tensor, v: Tensor) ->
     return torch.cat([score.detach().flatten(), product.flatten()])
 
 
-def convolution_round(radius: float, channels: int, image: int, settings: Settings, *, unrolled: bool = True) -> Round:
-    """Score and Hessian-vector product of a convolutional DEQ, batch 1."""
+def convolution_round(radius: float, channels: int, image: int, settings: Settings, *, unrolled: bool = True,
+                      distance: float = 0.0, solver: str = "anderson") -> Round:
+    """Score and Hessian-vector product of a convolutional DEQ, batch 1, solved from noise of the given size."""
     f, w, _ = conv_map(channels, 3, radius, settings, image=image)
     generator = torch.Generator().manual_seed(1)
     x, v = torch.randn(2, 1, 3, image, image, generator=generator, dtype=torch.float64).to(w).unbind()
-    start = x.new_zeros(1, channels, image, image)
+    start = distance * torch.randn(1, channels, image, image, generator=generator, dtype=torch.float64).to(w)
     tolerance = 1e-10 if settings.dtype == torch.float64 else 1e-6
+    options: dict[str, Any] = {"tol": tolerance, "max_iter": 1000, "solver": solver}
 
     def by(rule: Rule) -> Callable[[], Tensor]:
         return lambda: _hessian_product(
-            lambda x: deq.equilibrium(f, start, inputs=(x,), gradient=rule, tol=tolerance, max_iter=500), x, v)
+            lambda x: deq.equilibrium(f, start, inputs=(x,), gradient=rule, **options), x, v)
 
     def through(steps: int) -> Callable[[Tensor], Tensor]:
         def solve(x: Tensor) -> Tensor:
-            z = start
+            z = torch.zeros_like(start)
             for _ in range(steps):
                 z = f(z, x)
             return z
@@ -58,17 +60,14 @@ def convolution_round(radius: float, channels: int, image: int, settings: Settin
     evaluations = 45
     work = Work(evaluations * product, evaluations * 2 * channels * image**2 * size,
                 "fifteen evaluations of f and two linear solves of fifteen products")
+    iterations = int(deq.solve(f, start, inputs=(x,), **options).iterations.max())
     return Round(contestants, _hessian_product(through(steps), x, v), 1e-6, work, memory=True,
-                 facts={"radius": radius, "iterations": _iterations(f, x, start, tolerance)})
+                 facts={"radius": radius, "iterations": iterations})
 
 
-def _iterations(f: Callable[[Tensor, Tensor], Tensor], x: Tensor, start: Tensor, tolerance: float) -> int:
-    return int(deq.solve(f, start, inputs=(x,), tol=tolerance, max_iter=500).iterations.max())
-
-
-def _memory_round(percent: int, settings: Settings) -> Round:
-    """Peak memory against the spectral radius, that is against solver steps; on a smaller image."""
-    return convolution_round(percent / 100, 16, 16, settings)
+def _memory_round(decades: int, settings: Settings) -> Round:
+    """Peak memory against solver steps, which a start far away takes more of; all else stays."""
+    return convolution_round(0.8, 64, 32, settings, unrolled=False, distance=10.0**decades, solver="picard")
 
 
 def _trace_round(d: int, settings: Settings) -> Round:
@@ -170,9 +169,11 @@ BENCHMARKS = [
               (80,), lambda percent, settings: convolution_round(percent / 100, 64, 32, settings), "Phantom(2)",
               "Gradient of a scalar of the equilibrium and its product with the Hessian, matrix-free, batch 1. Truth: "
               "a long unroll.", (("Exact(2), matrix-free", 3.0, "Phantom(2)"),)),
-    Benchmark("memory", "Peak memory against solver steps", "100 x spectral radius", (20, 50, 80, 95), _memory_round,
-              "Phantom(2)", "As the convolution benchmark, on 16 x 16 x 16; a larger spectral radius takes more solver "
-              "steps. Truth: a long unroll."),
+    Benchmark("memory", "Peak memory against solver steps, same map", "decades from start to solution", (0, 4, 8, 12),
+              _memory_round, "Phantom(2)",
+              "The map of the convolution benchmark at spectral radius 0.8, solved by plain iteration from noise of "
+              "size $10^0$ to $10^{12}$: every four decades take 41 more steps, and nothing else changes. Truth: a "
+              "long unroll."),
     Benchmark("depth", "Peak memory and time against the depth of the cell", "layers in the cell", (1, 4, 16),
               _depth_round, "Phantom(2)", "First-order parameter gradient of a cell of stacked layers, n = 64, batch "
               "128. Truth: 200 unrolled steps."),
