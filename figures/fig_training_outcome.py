@@ -26,7 +26,8 @@ TABLES = {"parkinson": "Parkinson", "redwine": "red wine", "whitewine": "white w
                 "there); mean, bars the 95 % t interval over seeds; the steep first fifth is left off. Below: the "
                 "paired difference, phantom minus exact, mean with its interval, a thin line a seed, and how far the "
                 "loss that the phantom reports lies from the true one of the same weights (dotted, a thin line a "
-                "seed). The band is the margin within which two losses count as equal; the scale is linear between -1 and 1.",
+                "seed). The band is the margin within which two losses count as equal; the scale is linear between -1 "
+                "and 1.",
         records=("training-outcome",))
 def draw_outcome(record: dict[str, Any], theme: Theme) -> Figure:
     """Losses of both rules and their difference from exact training, a table a column."""

@@ -22,6 +22,11 @@ from deq.losses.score import (
 Distribution = Literal["rademacher", "gaussian", "sphere"]
 
 
+def draw_device(generator: torch.Generator | None, like: Tensor) -> torch.device:
+    """Where random numbers for `like` are drawn: the generator's device, so that a CPU one serves a model on a GPU."""
+    return like.device if generator is None else generator.device
+
+
 def draw_projections(x: Tensor, *, count: int = 1, distribution: Distribution = "rademacher",
                      generator: torch.Generator | None = None) -> Tensor:
     """Random directions `[count, *x.shape]` with `E v v^T = I`.
@@ -33,9 +38,9 @@ def draw_projections(x: Tensor, *, count: int = 1, distribution: Distribution = 
         raise ValueError(f"count must be at least 1, got {count}")
     shape = (count, *x.shape)
     if distribution == "rademacher":
-        bits = torch.randint(0, 2, shape, generator=generator, device=x.device)
-        return bits.to(x.dtype) * 2 - 1
-    v = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
+        bits = torch.randint(0, 2, shape, generator=generator, device=draw_device(generator, x))
+        return bits.to(x) * 2 - 1
+    v = torch.randn(shape, generator=generator, device=draw_device(generator, x), dtype=x.dtype).to(x.device)
     if distribution == "gaussian":
         return v
     if distribution == "sphere":

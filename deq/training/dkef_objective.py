@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from deq.losses import draw_projections
+from deq.losses.sliced import draw_device
 from deq.models.dkef import DKEF
 
 OBJECTIVES = ("sm", "ssm", "ssm-vr", "dsm")
@@ -85,7 +86,10 @@ def quadratic(model: DKEF, x: Tensor, objective: str = "sm", *, generator: torch
     elif objective == "dsm":
         if not sigma > 0:
             raise ValueError(f"sigma must be positive, got {sigma}")
-        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype) if projections is None else projections
+        noise = projections
+        if noise is None:
+            drawn = torch.randn(x.shape, generator=generator, device=draw_device(generator, x), dtype=x.dtype)
+            noise = drawn.to(x.device)
         x, target = x + sigma * noise, noise / sigma
         directions, square, weights = basis, ones, None
     else:

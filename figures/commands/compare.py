@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 from deq.data import load_tabular
-from figures.commands.table import load_cells, save_cells
+from figures.commands.table import save_cells
 from verification.context import Context
 from verification.errors import UserError
 from verification.experiments.outcome import RULES, make_run, paper_steps, train_all
+from verification.paper_tables import load_cells
 from verification.provenance import provenance
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from analysis.printed_table2 import TABLE_2
+from analysis.printed_tables import TABLES
 from deq import NotConverged
 from deq.data import DataError
 from deq.training import ConfigError, list_configs, load_config
@@ -21,10 +20,10 @@ from deq.training.start import train
 from figures.commands.train import parse_overrides
 from verification.context import Context
 from verification.errors import UserError
+from verification.paper_tables import SCHEMA, Row, gather, load_cells
 from verification.provenance import provenance
 
-SCHEMA = 1
-PRINTED: dict[int, dict[str, tuple[float, float]]] = {2: TABLE_2}
+TRAINED = (1, 2, 3, 4, 5)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -34,7 +33,7 @@ def add_parser(subparsers: Any) -> None:
                                                "lacks, until the time is up, then prints the table beside the paper's "
                                                "numbers. Every cell keeps commit, command, machine, seed and steps; "
                                                "runs of fewer steps than the configuration's are marked as reduced.")
-    parser.add_argument("number", type=int, choices=sorted(PRINTED), help="number of the table")
+    parser.add_argument("number", type=int, choices=sorted(TABLES), help="number of the table")
     parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
     parser.add_argument("--train", action="store_true", help="train what is missing (default: only show)")
     parser.add_argument("--only", default="", metavar="TEXT", help="rows whose name holds TEXT")
@@ -51,29 +50,14 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run what is missing if asked to, then print; 1 where a run stopped."""
     path = arguments.results / f"table{arguments.number}.json"
-    cells = load_cells(path)
     stopped = 0
     if arguments.train:
-        stopped = fill(arguments, path, cells)
-    print(render(arguments.number, cells))
+        if arguments.number not in TRAINED:
+            raise UserError(f"table {arguments.number} has no rows of its own to train; its numbers come from runs of "
+                            f"tables 1, 2, 4 and 5")
+        stopped = fill(arguments, path, load_cells(path))
+    print(render(arguments.number, gather(arguments.number, arguments.results)))
     return 1 if stopped else 0
-
-
-def load_cells(path: Path) -> list[dict[str, Any]]:
-    """Cells stored at `path`; none where there is no file.
-
-    Raises:
-        UserError: it is not a results file of this schema.
-    """
-    if not path.exists():
-        return []
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored["schema"] != SCHEMA:
-            raise UserError(f"{path} has schema {stored['schema']}, this version reads {SCHEMA}")
-        return list(stored["cells"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a results file ({error}); move it away to start afresh") from error
 
 
 def save_cells(path: Path, cells: list[dict[str, Any]]) -> None:
@@ -134,30 +118,20 @@ def _cell(arguments: argparse.Namespace, name: str, seed: int, path: Path, cells
     return int("stopped" in cell)
 
 
-def render(number: int, cells: list[dict[str, Any]]) -> str:
+def render(number: int, rows: list[Row]) -> str:
     """The table as text: mean and sample deviation over seeds, beside the printed numbers."""
-    lines = [f"Table {number} of [SM]: exact score-matching loss and log-likelihood on test rows, ours beside printed",
-             f"{'row':<20} {'loss':>18} {'printed':>9} {'log-likelihood':>18} {'printed':>8} {'seeds':>5} {'steps':>7}"]
-    for row, (loss, likelihood) in PRINTED[number].items():
-        groups: dict[int, list[dict[str, Any]]] = {}
-        for cell in cells:
-            if cell["row"] == row and "numbers" in cell:
-                groups.setdefault(cell["steps_asked"], []).append(cell)
-        if not groups:
-            lines.append(f"{row:<20} {'':>18} {loss:>9g} {'':>18} {likelihood:>8g} {0:>5} {'not run':>7}")
-        for steps, group in sorted(groups.items()):
-            mark = "*" if group[0]["reduced"] else ""
-            lines.append(f"{row:<20} {_spread(group, 'test_sm_loss'):>18} {loss:>9g} "
-                         f"{_spread(group, 'test_log_likelihood'):>18} {likelihood:>8g} {len(group):>5} "
-                         f"{str(steps) + mark:>7}")
-    lines.append("* reduced: fewer steps than the paper's. +- is the sample deviation over seeds.")
-    return "\n".join(lines)
-
-
-def _spread(group: list[dict[str, Any]], key: str) -> str:
-    values = [cell["numbers"][key] for cell in group if key in cell["numbers"]]
-    if not values:
-        return ""
-    if len(values) == 1:
-        return f"{values[0]:.2f}"
-    return f"{statistics.mean(values):.2f} +- {statistics.stdev(values):.2f}"
+    table = TABLES[number]
+    name = max(len(row.name) for row in rows)
+    widths = [max(len(column.heading), 14) for column in table.columns]
+    heads = "".join(f"  {column.heading:>{width}} {'printed':>8}"
+                    for column, width in zip(table.columns, widths, strict=True))
+    lines = [f"Table {number} of [SM]: {table.title}, ours beside printed", f"{'row':<{name}}{heads} {'seeds':>5} "
+             f"{'steps':>7}"]
+    for row in rows:
+        cells = "".join(f"  {entry.text():>{width}} {'' if entry.printed is None else f'{entry.printed:g}':>8}"
+                        for entry, width in zip(row.entries, widths, strict=True))
+        lines.append(f"{row.name:<{name}}{cells} {row.seeds or '':>5} {row.steps or 'not run':>7}")
+    lines += ["* reduced: fewer steps, less data or a smaller model than the paper's. +- is the sample deviation over "
+              "seeds.", table.note]
+    sources = dict.fromkeys(source for row in rows for source in row.sources)
+    return "\n".join([*(line.rstrip() for line in lines), *(f"  from {source}" for source in sources)])

@@ -1,10 +1,12 @@
 import pytest
 import torch
 
+import deq
 from deq.data import Tabular
 from deq.models import DKEF
 from deq.training.dkef import DKEFTrainer, DKEFTraining, TrainingDiverged
-from deq.training.dkef_objective import evaluate
+from deq.training.dkef_objective import evaluate, fit_alpha, solve_alpha
+from deq.training.dkef_task import loss_under_exact_derivatives
 from deq.training.state_file import DamagedCheckpointError, load_state, save_state
 
 
@@ -137,3 +139,18 @@ def test_state_files_hold_what_was_put_in(tmp_path, generator):
     assert [p.name for p in (tmp_path / "x").iterdir()] == ["s.safetensors"]
     with pytest.raises(DamagedCheckpointError, match="none"):
         load_state(tmp_path / "none")
+
+
+def test_the_loss_under_exact_derivatives_is_that_of_an_exact_twin(generator):
+    rows = torch.randn(60, 3, generator=generator, dtype=torch.float64)
+    options = {"width": 5, "inducing": 6, "variant": "deq"}
+    model = DKEF(3, gradient=deq.Phantom(1), generator=generator, **options)
+    found = loss_under_exact_derivatives(model, rows[:40], rows[40:])
+    twin = DKEF(3, gradient=deq.Exact(3), tol=1e-12, **options)
+    twin.load_state_dict(model.state_dict())
+    alpha = solve_alpha(*fit_alpha(twin, rows[:40]), 40, twin.log_ridge.detach())
+    assert found == pytest.approx(evaluate(twin, rows[40:], alpha=alpha).mean().item(), rel=1e-8)
+    own = solve_alpha(*fit_alpha(model, rows[:40]), 40, model.log_ridge.detach())
+    assert found != pytest.approx(evaluate(model, rows[40:], alpha=own).mean().item(), rel=1e-6)
+    assert model.features.gradient == deq.Phantom(1)
+    assert loss_under_exact_derivatives(twin, rows[:40], rows[40:]) is None

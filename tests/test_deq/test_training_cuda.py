@@ -10,7 +10,9 @@ from deq.training.start import train
 pytestmark = pytest.mark.gpu
 
 
-@pytest.mark.parametrize("name", ["table1/cifar10-deq", "table3/gaussian-100-deq-sm", "table4/deq-ssm", "table5/deq"])
+@pytest.mark.parametrize("name", [
+    "table1/cifar10-deq", "table2/redwine-cp", "table2/redwine-dsm", "table2/redwine-ssm-vr", "table2/redwine-deq-ssm",
+    "table3/gaussian-100-deq-sm", "table4/deq-ssm", "table5/deq"])
 def test_smoke_runs_and_resumes_on_cuda(name, tmp_path):
     config = load_config(name, smoke=True)
     result = train(config, tmp_path, device="cuda", progress=False)

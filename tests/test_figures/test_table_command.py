@@ -3,6 +3,7 @@ import json
 
 import pytest
 
+from analysis.printed_tables import TABLES
 from figures.cli import main
 
 COMMAND = importlib.import_module("figures.commands.table")
@@ -31,7 +32,8 @@ def test_cells_are_trained_kept_with_provenance_and_not_run_twice(quick, tmp_pat
     shown = capsys.readouterr().out
     row = next(line for line in shown.splitlines()[::-1] if line.startswith("redwine-sm-8 "))
     assert "+-" in row
-    assert row.rstrip().endswith("2*")
+    assert row.rstrip().endswith(" 2")
+    assert "*" in row
     assert "-29.5" in row
     assert "not run" in shown
 
@@ -68,6 +70,24 @@ def test_wrong_names_and_files_are_usage_errors(quick, tmp_path, capsys):
     assert "schema 99" in capsys.readouterr().err
 
 
-def test_every_printed_row_has_a_configuration():
-    names = {name.removeprefix("table2/") for name in COMMAND.list_configs() if name.startswith("table2/")}
-    assert names == set(COMMAND.TABLE_2)
+def test_every_printed_row_has_a_configuration_and_every_configuration_a_row():
+    names = set(COMMAND.list_configs())
+    for number, table in TABLES.items():
+        rows = set(table.rows) if number == 10 else {f"table{number}/{row}" for row in table.rows}
+        assert rows <= names
+        if number != 10:
+            assert rows == {name for name in names if name.startswith(f"table{number}/")}
+        assert all(len(values) == len(table.columns) for values in table.rows.values())
+
+
+@pytest.mark.parametrize("number", sorted(TABLES))
+def test_an_empty_folder_gives_empty_cells(number, tmp_path, capsys):
+    assert main(["table", str(number), "--results", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for row in TABLES[number].rows:
+        assert next(line for line in lines if line.startswith(f"{row} ")).endswith("not run")
+
+
+def test_a_table_without_rows_of_its_own_is_not_trained(tmp_path, capsys):
+    assert main(["table", "10", "--train", "--results", str(tmp_path)]) == 2
+    assert "tables 1, 2, 4 and 5" in capsys.readouterr().err

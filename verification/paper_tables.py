@@ -1,0 +1,136 @@
+"""The paper's tables beside what was really run: stored cells, single runs and step costs, gathered row by row."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis.printed_tables import TABLES, PrintedTable
+from verification.errors import UserError
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One quantity of one row.
+
+    Attributes:
+        ours: mean over seeds in the printed unit; None where nothing was run.
+        deviation: sample deviation over seeds; None for fewer than two.
+        printed: the paper's value, or None.
+        reduced: a smaller model, less data or fewer steps than the row's.
+    """
+
+    ours: float | None
+    deviation: float | None
+    printed: float | None
+    reduced: bool
+
+    def text(self) -> str:
+        """As in a table; empty where nothing was run."""
+        if self.ours is None:
+            return ""
+        mark = "*" if self.reduced else ""
+        spread = "" if self.deviation is None else f" +- {self.deviation:.2g}"
+        return f"{self.ours:.4g}{spread}{mark}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+        name: of its configuration.
+        entries: one a column.
+        seeds: how many.
+        steps: the most updates asked for; None where nothing was trained.
+        sources: provenance of what is shown, one text a run command.
+    """
+
+    name: str
+    entries: tuple[Entry, ...]
+    seeds: int
+    steps: int | None
+    sources: tuple[str, ...]
+
+
+def load_cells(path: Path) -> list[dict[str, Any]]:
+    """Cells stored at `path`; none where there is no file.
+
+    Raises:
+        UserError: it is not a results file of this schema.
+    """
+    if not path.exists():
+        return []
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if stored["schema"] != SCHEMA:
+            raise UserError(f"{path} has schema {stored['schema']}, this version reads {SCHEMA}")
+        return list(stored["cells"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a results file ({error}); move it away to start afresh") from error
+
+
+def gather(number: int, results: Path) -> list[Row]:
+    """Every printed row of a table with what the folder of results holds for it; of several lengths the longest."""
+    table = TABLES[number]
+    trained = list(_trained(number, results))
+    costs = list(_costs(number, results))
+    return [_row(table, name, printed, [run for run in trained if run["row"] == name],
+                 [cost for cost in costs if cost["row"] == name]) for name, printed in table.rows.items()]
+
+
+def _row(table: PrintedTable, name: str, printed: tuple[float | None, ...], runs: list[dict[str, Any]],
+         costs: list[dict[str, Any]]) -> Row:
+    longest = max((run["steps"] for run in runs), default=None)
+    runs = [run for run in runs if run["steps"] == longest]
+    entries, used = [], []
+    for column, value in zip(table.columns, printed, strict=True):
+        having = [run for run in runs if column.key in run["numbers"]] or [
+            cost for cost in costs if column.key in cost["numbers"]]
+        values = [column.scale * run["numbers"][column.key] for run in having]
+        used += having
+        entries.append(Entry(statistics.mean(values) if values else None,
+                             statistics.stdev(values) if len(values) > 1 else None, value,
+                             any(run["reduced"] for run in having)))
+    sources = tuple(dict.fromkeys(run["source"] for run in used))
+    return Row(name, tuple(entries), len({run["seed"] for run in runs}), longest, sources)
+
+
+def _source(about: dict[str, Any]) -> str:
+    device = about.get("device") or ("cuda" if about.get("cuda") else f"CPU, {about.get('threads', 1)} threads")
+    return f"{about.get('command', 'deqproof')}; commit {str(about['commit'])[:10]}, {about['date'][:10]}, {device}"
+
+
+def _trained(number: int, results: Path) -> Iterator[dict[str, Any]]:
+    for source in (1, 2, 4, 5) if number == 10 else (number,):
+        front = f"table{source}/" if number == 10 else ""
+        for cell in load_cells(results / f"table{source}.json"):
+            if "numbers" in cell:
+                numbers = dict(cell["numbers"])
+                if "test_sm_loss" in numbers and "deq" not in cell["row"]:  # explicit: its derivatives are exact
+                    numbers.setdefault("test_sm_loss_exact", numbers["test_sm_loss"])
+                yield {"row": front + cell["row"], "seed": cell["seed"], "steps": cell["steps_asked"],
+                       "reduced": cell["reduced"], "numbers": numbers, "source": _source(cell["provenance"])}
+        for path in sorted(results.glob(f"run-table{source}-*.json")):
+            run = json.loads(path.read_text(encoding="utf-8"))
+            numbers = dict(run["final"])
+            looks = [line["iterations"] for line in run["training"] if "iterations" in line]
+            if looks:
+                numbers["iterations"] = statistics.mean(looks)
+            yield {"row": front + run["config"].partition("/")[2], "seed": run["seed"], "steps": run["steps"],
+                   "reduced": run["reduced"], "numbers": numbers, "source": _source(run["provenance"])}
+
+
+def _costs(number: int, results: Path) -> Iterator[dict[str, Any]]:
+    for path in sorted(results.glob(f"costs-table{number}-*.json")):
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        for row in stored["rows"]:
+            yield {"row": row["config"].partition("/")[2], "seed": None, "reduced": stored["reduced"],
+                   "numbers": {key: row[key] for key in ("peak_bytes", "seconds")},
+                   "source": _source(stored["provenance"])}
