@@ -15,8 +15,10 @@ from deq.gradients.order_guard import guard
 from deq.gradients.preconditioner import build_inverse, build_preconditioner
 from deq.gradients.rules import Exact, GradientRule
 from deq.gradients.transforms import derivatives_possible, detached, has_tangent, transforms_active
+from deq.precision import refuse_autocast, without_autocast
 from deq.solution import Solution
-from deq.solvers import FixedPointSolver, solve
+from deq.solvers import FixedPointSolver
+from deq.solvers.driver import solve_from
 
 OnFailure = Literal["raise", "warn", "ignore"]
 
@@ -29,6 +31,8 @@ def equilibrium(f: Callable[..., Tensor], z0: Tensor, *, inputs: Sequence[Tensor
 
     Works under `torch.autograd.grad(create_graph=True)` and the `torch.func` transforms (grad, vjp, jvp, jacrev,
     jacfwd, hessian, vmap, nested at will). Memory does not depend on the number of solver iterations.
+    An active `torch.autocast` is switched off inside, and in a first backward pass of `Exact`: f runs in the dtype of
+    z0 and of its own tensors.
 
     Args:
         f: the map, [batch, ...] -> [batch, ...]; deterministic, made of torch operations, samples independent. It may
@@ -53,6 +57,7 @@ def equilibrium(f: Callable[..., Tensor], z0: Tensor, *, inputs: Sequence[Tensor
         NotConverged: some sample did not converge, with on_failure="raise".
         LinearSolveError: I - df/dz is singular, or an adjoint or tangent solve missed its tolerance.
         DerivativeOrderError: at differentiation time, for an order above the rule's.
+        RuntimeError: a higher derivative, or an exact rule in a `torch.func` transform, under an active autocast.
         ValueError, TypeError: unusable arguments.
     """
     z, _ = equilibrium_and_solution(f, z0, inputs=inputs, gradient=gradient, solver=solver, tol=tol, atol=atol,
@@ -77,9 +82,18 @@ def equilibrium_and_solution(f: Callable[..., Tensor], z0: Tensor, *, inputs: Se
     if not isinstance(z0, Tensor):
         raise TypeError(f"z0 must be a tensor, got {type(z0).__name__}")
     start = z0.detach()
+    if isinstance(rule, Exact) and transforms_active():
+        refuse_autocast(start, "an exact equilibrium under a torch.func transform")
+    with without_autocast(start):
+        return _attached(f, start, inputs, rule, on_failure, solver_options)
+
+
+def _attached(f: Map, start: Tensor, inputs: tuple[Tensor, ...], rule: GradientRule, on_failure: OnFailure,
+              solver_options: dict[str, Any]) -> tuple[Tensor, Solution]:
+    """The work of `equilibrium_and_solution`, its arguments checked."""
     map_of_z: Map = (lambda z: f(z, *inputs)) if inputs else f
-    closed, _ = close(map_of_z, start)
-    z, solution = solve_detached(f, closed, start, inputs, on_failure, solver_options)
+    closed, value = close(map_of_z, start)
+    z, solution = solve_detached(f, closed, start, value, inputs, on_failure, solver_options)
     if rule.exact and not derivatives_possible():
         return z, solution
     if isinstance(rule, Exact) and not transforms_active() and not any(map(has_tangent, closed.captured)):
@@ -93,17 +107,18 @@ def equilibrium_and_solution(f: Callable[..., Tensor], z0: Tensor, *, inputs: Se
     return z, solution
 
 
-def solve_detached(f: Map, closed: ClosedMap, z0: Tensor, inputs: Sequence[Tensor], on_failure: OnFailure,
-                   options: dict[str, Any]) -> tuple[Tensor, Solution]:
-    """The detached fixed point, and its Solution (on plain tensors whatever transforms are running)."""
+def solve_detached(f: Map, closed: ClosedMap, z0: Tensor, value: Tensor, inputs: Sequence[Tensor],
+                   on_failure: OnFailure, options: dict[str, Any]) -> tuple[Tensor, Solution]:
+    """The detached fixed point, and its Solution (on plain tensors whatever transforms are running); value is f(z0)."""
     found: list[Solution] = []
-    plain = not transforms_active()  # else `run` sees other tensors than those in `inputs`
+    plain = not transforms_active()  # else `run` sees other tensors than those in `inputs` and `value`
+    first = value.detach() if plain else None
 
     def run(function: Map, z: Tensor, *captured: Tensor) -> tuple[Tensor]:
         if inputs and plain:
-            solution = solve(f, z, inputs=inputs, **options)
+            solution = solve_from(f, z, first, inputs=inputs, **options)
         else:
-            solution = solve(lambda z: function(z, *captured), z, **options)
+            solution = solve_from(lambda z: function(z, *captured), z, first, **options)
         if on_failure == "raise":
             solution.raise_if_failed()
         elif on_failure == "warn" and not bool(solution.converged.all()):

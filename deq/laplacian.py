@@ -40,8 +40,8 @@ def equilibrium_jet(f: Callable[[Tensor, Tensor], Tensor], x: Tensor, z0: Tensor
     Returns:
         The jet, right to its first derivative in whatever f closes over (a second one raises), and the Solution.
     """
-    closed, _ = close(lambda z: f(z, x), z0.detach())
-    z_star, solution = solve_detached(f, closed, z0.detach(), (x,), on_failure, solver_options)
+    closed, value = close(lambda z: f(z, x), z0.detach())
+    z_star, solution = solve_detached(f, closed, z0.detach(), value, (x,), on_failure, solver_options)
     apply = build_preconditioner(Exact(2, linear=linear), closed, z_star)  # type: ignore[arg-type]
     z = z_star + apply(f(z_star, x) - z_star)
     z = guard(z, closed.captured, "the forward Laplacian's single exact step", 1)
@@ -76,8 +76,8 @@ def affine_equilibrium_jet(structure: AffineStructure, x: Tensor, z0: Tensor, *,
         return phi(h) @ weight.T + injected
 
     start = z0.detach() @ weight.detach().T + injected.detach()
-    closed, _ = close(lambda h: preactivation(h, injected), start)
-    h_star, solution = solve_detached(preactivation, closed, start, (injected,), on_failure, solver_options)
+    closed, moved = close(lambda h: preactivation(h, injected), start)
+    h_star, solution = solve_detached(preactivation, closed, start, moved, (injected,), on_failure, solver_options)
 
     def inverse_of(function: Map, h: Tensor, *captured: Tensor) -> tuple[Tensor]:
         slope = elementwise_derivatives(phi, h)[1]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from deq.closure import Map
 from deq.gradients.transforms import batched_map, merge_batch
+from deq.precision import full_precision, refuse_autocast
 
 
 class Inverse(Protocol):
@@ -60,6 +61,7 @@ class _Implicit(torch.autograd.Function):
         ctx.save_for_backward(output, *captured)
 
     @staticmethod
+    @full_precision
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         z, *captured = ctx.saved_tensors
         create_graph = torch.is_grad_enabled()
@@ -85,6 +87,7 @@ class _Resolvent(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         solution, z, *captured = ctx.saved_tensors
+        refuse_autocast(z, "a second or higher derivative of an equilibrium")
         create_graph = torch.is_grad_enabled()
         pulled = _solve(ctx.inverse, not ctx.transposed, ctx.function, cotangent, z, *captured)
         points = _local([z, *captured])

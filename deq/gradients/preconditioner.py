@@ -16,6 +16,7 @@ from deq.gradients.rules import Exact, GradientRule, Neumann, Phantom
 from deq.gradients.transforms import batched_map, detached, merge_batch
 from deq.linear.jacobian import JacobianProducts, LinearisedMap, as_rows, dense_jacobian
 from deq.linear.resolvent import Resolvent
+from deq.precision import full_precision
 from deq.status import LinearSolveError
 
 # Above this state size the n^3 of a dense inverse loses to a few dozen Jacobian products.
@@ -220,6 +221,7 @@ class _LinearMap(torch.autograd.Function):
     """
 
     @staticmethod
+    @full_precision
     def forward(method: Any, transposed: bool, function: Map, v: Tensor, z: Tensor, *captured: Tensor) -> Tensor:  # type: ignore[override]
         if not bool(v.any()):  # the value pass of an attachment step: nothing to solve
             return torch.zeros_like(v)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -58,7 +58,10 @@ class Problem:
         return self._call(z)
 
     def _call(self, z: Tensor) -> Tensor:
-        value = self._f(z, *self._inputs)
+        return self._check(self._f(z, *self._inputs), z)
+
+    @staticmethod
+    def _check(value: Any, z: Tensor) -> Tensor:
         if not isinstance(value, Tensor):
             raise TypeError(f"f must return a tensor, but returned {describe_value(value)}")
         if value.shape != z.shape:
@@ -71,6 +74,11 @@ class Problem:
             raise ValueError(f"f must return a tensor on the device of z, {z.device}, but returned "
                              f"{describe_value(value)}; move z0 or the parameters of f")
         return value
+
+    def accept(self, value: Any, z: Tensor) -> Tensor:
+        """A value [batch, ...] that f returned at the flat z before, as `evaluate` would give it; counted as one."""
+        self.evaluations += 1
+        return self._check(value, z.reshape(len(z), *self._shape)).reshape(z.shape)
 
     def evaluate(self, z: Tensor) -> Tensor:
         """Value of f at the iterates, [batch, n] to [batch, n]."""

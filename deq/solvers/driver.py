@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from deq.linear.series import SLOW
+from deq.precision import full_precision
 from deq.solution import Solution
 from deq.solvers.anderson import Anderson
 from deq.solvers.base import FixedPointSolver, Point, Problem, State, choose, describe_value
@@ -17,7 +18,7 @@ from deq.solvers.newton import Newton
 from deq.solvers.picard import Picard
 from deq.status import SolveStatus
 
-__all__ = ["SOLVERS", "as_solver", "solve"]
+__all__ = ["SOLVERS", "as_solver", "solve", "solve_from"]
 
 SOLVERS: dict[str, type[FixedPointSolver[Any]]] = {kind.name: kind for kind in (Picard, Anderson, Broyden, Newton)}
 
@@ -203,9 +204,8 @@ class _Run:
         any_stopping, all_better, any_slow = torch.stack((stopping.any(), better.all(), slow.any())).tolist()
         return Point(z, value, residual, norm, limit, all_better, slow if any_slow else None), any_stopping, better
 
-    def loop(self, z: Tensor, max_iter: int) -> None:
-        """Iterate until every sample has finished."""
-        value: Tensor | None = None
+    def loop(self, z: Tensor, max_iter: int, value: Tensor | None = None) -> None:
+        """Iterate until every sample has finished; value is f(z) where it is known."""
         state: Any = None
         for iteration in range(max_iter + 1):
             point, any_stopping, better = self.measure(z, self.problem.evaluate(z) if value is None else value)
@@ -238,7 +238,6 @@ class _Run:
             z = step.z if self.done is None else step.z.index_copy(0, self.done, self.resting_place)
 
 
-@torch.no_grad()
 def solve(f: Callable[..., Tensor], z0: Tensor, *, inputs: Sequence[Tensor] = (),
           solver: str | FixedPointSolver[Any] = "anderson", tol: float = 1e-6, atol: float | None = None,
           rtol: float | None = None, max_iter: int = 128) -> Solution:
@@ -246,7 +245,8 @@ def solve(f: Callable[..., Tensor], z0: Tensor, *, inputs: Sequence[Tensor] = ()
 
     A sample has converged when |f(z) - z| <= atol + rtol |f(z)| in the 2-norm over its trailing dimensions. It is not
     updated any more from then on. If ``inputs`` are given, samples that have finished leave the batch, so that f is
-    evaluated on fewer rows. Memory does not depend on the number of iterations.
+    evaluated on fewer rows. Memory does not depend on the number of iterations. An active `torch.autocast` is switched
+    off inside: f runs in the dtype of z0 and of its own tensors.
 
     Args:
         f: map from [batch, ...] to [batch, ...]; the samples must not influence each other.
@@ -266,6 +266,15 @@ def solve(f: Callable[..., Tensor], z0: Tensor, *, inputs: Sequence[Tensor] = ()
             another shape or device.
         TypeError: z0 is not a float32 or float64 tensor, or f returns another dtype.
     """
+    return solve_from(f, z0, None, inputs=inputs, solver=solver, tol=tol, atol=atol, rtol=rtol, max_iter=max_iter)
+
+
+@torch.no_grad()
+@full_precision
+def solve_from(f: Callable[..., Tensor], z0: Tensor, value: Tensor | None, *, inputs: Sequence[Tensor] = (),
+               solver: str | FixedPointSolver[Any] = "anderson", tol: float = 1e-6, atol: float | None = None,
+               rtol: float | None = None, max_iter: int = 128) -> Solution:
+    """`solve` for a caller that has evaluated f already: value is f(z0, *inputs), or None. Arguments as there."""
     chosen = as_solver(solver)
     if not tol > 0:
         raise ValueError(f"tol is {tol}; it must be positive")
@@ -276,7 +285,7 @@ def solve(f: Callable[..., Tensor], z0: Tensor, *, inputs: Sequence[Tensor] = ()
     problem = Problem(f, z0, inputs)
     run = _Run(problem, chosen, z0.reshape(len(z0), z0[:1].numel() if len(z0) else 0), atol, rtol)
     if len(z0):
-        run.loop(run.result, max_iter)
+        run.loop(run.result, max_iter, None if value is None else problem.accept(value, run.result))
     return _checked(run, Problem(f, z0, inputs), z0.shape)
 
 

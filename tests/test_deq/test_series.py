@@ -1,9 +1,12 @@
 """The Neumann series as a solver: right where it says so, a start with a true residual where it stops early."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from deq.linear.bicgstab import bicgstab
 from deq.linear.series import SLOW, neumann_start
 
 D = torch.float64
@@ -63,3 +66,38 @@ def test_the_limit_on_products_is_kept_and_told():
     start = neumann_start(product(matrices), torch.randn(2, 5, dtype=D, generator=generator), rtol=1e-13, max_iter=4)
     assert start.products == 4
     assert not start.converged
+
+
+@pytest.mark.parametrize("method", ["series", "bicgstab"])
+def test_no_value_is_read_in_the_inner_loop_but_the_test_of_convergence(method):
+    """Its list of flags is not seen by the dispatcher; any other read would be, once a step."""
+    q = 0.9 * SLOW if method == "series" else 0.95
+    matrices, generator = normal_matrices(2, 40, q, 0)
+    rhs = torch.randn(2, 40, dtype=D, generator=generator)
+    multiply = product(matrices)
+    reads, products = [], []
+
+    class Count(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if any(name in str(function) for name in ("_local_scalar_dense", "is_nonzero", "nonzero")):
+                reads.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    def counted(v):
+        products.append(v)
+        return multiply(v)
+
+    def count(most):
+        reads.clear()
+        products.clear()
+        with Count():
+            if method == "series":
+                neumann_start(counted, rhs, rtol=1e-14, max_iter=most)
+            else:
+                bicgstab(lambda u: u - counted(u), rhs, rtol=1e-14, initial=torch.zeros_like(rhs),
+                         initial_residual=rhs, max_iter=most)
+        return len(reads), len(products)
+
+    (few, short), (many, long) = count(7), count(13)
+    assert long >= short + 4
+    assert many == few

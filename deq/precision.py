@@ -1,0 +1,49 @@
+"""Keep torch.autocast out of fixed points: a map rounded to half precision has no fixed point to a useful tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["autocast_active", "full_precision", "refuse_autocast", "without_autocast"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def autocast_active(tensor: Tensor) -> bool:
+    """Whether autocast is on for the tensor's device."""
+    kind = tensor.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
+def refuse_autocast(tensor: Tensor, what: str) -> None:
+    """Raise RuntimeError if autocast is on: for what runs in graphs of f's own operations, out of our reach."""
+    if autocast_active(tensor):
+        raise RuntimeError(f"{what} was asked for under torch.autocast, which would round it to half precision without "
+                           "a word; leave the autocast region for it: with torch.autocast(device_type, enabled=False)")
+
+
+def without_autocast(tensor: object) -> AbstractContextManager:
+    """A context in which products on the tensor's device have the dtype of their arguments."""
+    if isinstance(tensor, Tensor) and autocast_active(tensor):
+        return torch.autocast(tensor.device.type, enabled=False)
+    return nullcontext()
+
+
+def full_precision(function: Callable[P, R]) -> Callable[P, R]:
+    """Run a function without autocast on the device of its first tensor argument.
+
+    A backward pass runs under the autocast state of whoever asks for it, so every pass that evaluates f needs this,
+    not only the forward one.
+    """
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        with without_autocast(next((item for item in (*args, *kwargs.values()) if isinstance(item, Tensor)), None)):
+            return function(*args, **kwargs)
+    return run
