@@ -20,7 +20,7 @@ class PageSpec:
         name: its anchor in the report, letters and dashes.
         title: a line.
         records: names of the records it reads, given to `make` as dictionaries. A page whose records are not all there
-            is left out.
+            is left out. Empty for a page of stored results alone.
         make: `make(*records) -> list of Words, Table, Picture`.
     """
 

@@ -1,5 +1,6 @@
 """Drawing from records: files, ids, themes, and what happens when something is missing or raises."""
 
+import inspect
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -126,9 +127,9 @@ def test_pages_are_made_from_records(monkeypatch, store):
         page("good", "Good", ())(list)
 
 
-def test_every_registered_page_has_a_title_and_records():
+def test_every_registered_page_has_a_title_and_takes_its_records():
     for name, item in load_pages().items():
         assert re.fullmatch(r"[a-z0-9][a-z0-9-]*", name), name
         assert item.title.strip()
-        assert item.records
+        assert len(inspect.signature(item.make).parameters) == len(item.records), name
     assert load_pages() is PAGES
