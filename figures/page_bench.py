@@ -63,8 +63,9 @@ def _fastest(results: list[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
                 continue
             best = min(rows, key=lambda row: row["median"])
             ours = min((row for row in rows if row["role"] == "ours"), key=lambda row: row["median"], default=None)
+            over = ours["median"] / item["floor"] if ours and item["floor"] else None
             yield (result["name"], item["size"], best["name"], best["median"] * 1e3, ours["name"] if ours else None,
-                   ours["median"] * 1e3 if ours else None, ours["median"] / item["floor"] if ours else None)
+                   ours["median"] * 1e3 if ours else None, over)
 
 
 def _wrong(results: list[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -41,8 +42,9 @@ def neumann_start(product: Callable[[Tensor], Tensor], rhs: Tensor, *, rtol: flo
                   ratio: float = SLOW, initial: Tensor | None = None) -> SeriesStart:
     """Iterate x <- v + J x for as long as every residual falls by `ratio` a step, until |residual| <= rtol |v|.
 
-    One product and one host synchronisation a step, no basis and no orthogonalisation. Where it stops early its value
-    is a start for a Krylov method, with the residual already known.
+    No basis and no orthogonalisation. Residuals are looked at, with one host synchronisation, after the first steps and
+    then only when the decrease seen so far says that half of those left are done. Where it stops early its value is a
+    start for a Krylov method, with the residual already known.
 
     Args:
         product: v -> J v on [batch, ...], sample by sample.
@@ -57,13 +59,24 @@ def neumann_start(product: Callable[[Tensor], Tensor], rhs: Tensor, *, rtol: flo
 
     value, last = rhs if initial is None else initial, size(rhs)
     limit = rtol * last
-    for count in range(1, max_iter + 1):
+    count, steps = 0, 1
+    before: tuple[Tensor, Tensor, Tensor] | None = None
+    while True:
+        for _ in range(steps - 1):
+            value = rhs + product(value)
         image = rhs + product(value)
+        count += steps
         residual = image - value
         norm = size(residual)
         pending = norm > limit  # false for NaN: such a system was reported where it arose
-        any_pending, any_slow = torch.stack((pending.any(), (pending & (norm > ratio * last)).any())).tolist()
-        if not any_pending or any_slow or count == max_iter:
-            return SeriesStart(value if value is not rhs else rhs.clone(), residual, norm, not any_pending, count)
+        gain = (norm / last).nan_to_num(0.0)
+        gap = (norm / limit).nan_to_num(0.0)
+        gain, gap = torch.where(pending, torch.stack((gain, gap)), 0.0).amax(1).tolist()
+        if gap == 0 or gain > ratio**steps or count == max_iter:
+            if gain > 1 and before is not None:  # it grew while nobody looked
+                value, residual, norm = before
+            return SeriesStart(value if value is not rhs else rhs.clone(), residual, norm, gap == 0, count)
+        before = value, residual, norm
         value, last = image, norm
-    raise AssertionError("max_iter is at least 1")
+        left = math.log(gap) / -math.log(gain) * steps if 0 < gain < 1 else 1.0
+        steps = max(1, min(int(left / 2), max_iter - count))

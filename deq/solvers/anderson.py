@@ -49,7 +49,7 @@ class Anderson(FixedPointSolver[AndersonState]):
     """Anderson acceleration of type II; the default: fewest evaluations of f for the usual contraction factors.
 
     While the residual of a sample falls by the factor `SLOW` a step or faster, its steps are plain Picard steps:
-    acceleration has little to gain there, and costs more than a cheap f. From its first slow step on they are
+    acceleration has little to gain there, and costs more than a cheap f. Once it is slower over two steps they are
     accelerated; with no slow sample in the batch the work is not done at all.
 
     With differences dF, dG of the last values f(z) and residuals g = f(z) - z, gamma minimises |g - dG gamma| and the

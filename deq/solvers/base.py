@@ -125,8 +125,8 @@ class Point:
         norm: 2-norm of ``residual``, [batch].
         limit: atol + rtol |f(z)|, what ``norm`` has to get below, [batch].
         improved: whether every sample has a smaller residual than ever before.
-        slow: samples whose residual is more than `SLOW` times that of the iterate before, bool [batch], or None for
-            none.
+        slow: samples whose residual fell by less than the factor `SLOW` a step over the last two, bool [batch], or
+            None for none.
     """
 
     z: Tensor

@@ -92,7 +92,8 @@ class _Run:
         self.resting_place = z
         self.best_z, self.best_norm = z, z.new_full((batch,), torch.inf)
         self.window_z = z
-        self.window_best = self.window_norm = self.first_norm = self.first_size = self.last_norm = self.best_norm
+        self.window_best = self.window_norm = self.first_norm = self.first_size = self.best_norm
+        self.last_norm = self.norm_before = self.best_norm
 
     def finish(self, mask: Tensor, status: SolveStatus, z: Tensor, iteration: int) -> None:
         """Write down the result of these samples and count them as finished."""
@@ -175,7 +176,7 @@ class _Run:
         if len(kept) < COMPACT_BELOW * len(self.active):
             self.problem.select(kept, self.result)
             for name in ("rows", "active", "best_z", "best_norm", "window_best", "window_z", "window_norm",
-                         "first_norm", "first_size"):
+                         "first_norm", "first_size", "last_norm"):
                 setattr(self, name, getattr(self, name)[kept])
             self.done = None
             slow = None if point.slow is None else point.slow[kept]
@@ -199,7 +200,8 @@ class _Run:
             residual.index_fill_(0, self.done, 0.0)
             norm.index_fill_(0, self.done, 0.0)
             better.index_fill_(0, self.done, True)
-        slow = norm > SLOW * self.last_norm
+        # Over two steps, since a single one says little of a map that is far from normal; at once where it is far off.
+        slow = norm > torch.minimum(2 * SLOW * self.last_norm, SLOW**2 * self.norm_before)
         # The one host synchronisation of an iteration.
         any_stopping, all_better, any_slow = torch.stack((stopping.any(), better.all(), slow.any())).tolist()
         return Point(z, value, residual, norm, limit, all_better, slow if any_slow else None), any_stopping, better
@@ -210,7 +212,7 @@ class _Run:
         for iteration in range(max_iter + 1):
             point, any_stopping, better = self.measure(z, self.problem.evaluate(z) if value is None else value)
             if iteration == 0:
-                self.first_norm = self.last_norm = point.norm
+                self.first_norm = point.norm
                 self.first_size = torch.linalg.vector_norm(point.value, dim=1)
                 state = self.solver.init(point)
             if any_stopping:
@@ -228,7 +230,7 @@ class _Run:
                 if not bool(self.active.any()):
                     return
                 point, state = self.drop_finished(point, state)
-            self.last_norm = point.norm
+            self.norm_before, self.last_norm = self.last_norm, point.norm
             step = self.solver.step(self.problem, point, state)
             if step.failed is not None and bool((step.failed & self.active).any()):
                 self.stop_failed(step.failed, point, iteration)

@@ -50,6 +50,23 @@ def test_slow_maps_are_left_to_others_with_the_true_residual(n, q, number):
     assert torch.allclose(start.norm, start.residual.norm(dim=1))
 
 
+def test_growth_between_two_looks_is_not_kept():
+    """A nilpotent chain: it shrinks, then every step multiplies by 1e3 for a while."""
+    factors = [1e-2, 1e-2, *[1e3] * 6, 1e-9]
+    chain = torch.zeros(1, 10, 10, dtype=D)
+    for place, factor in enumerate(factors):
+        chain[0, place + 1, place] = factor
+    rhs = torch.zeros(1, 10, dtype=D)
+    rhs[0, 0] = 1
+    start = neumann_start(product(chain), rhs, rtol=1e-13, max_iter=100)
+    assert not start.converged
+    assert start.products > 2
+    assert start.norm.item() <= 1e-2
+    residual = rhs - (start.value - product(chain)(start.value))
+    assert torch.allclose(start.residual, residual, rtol=1e-12, atol=1e-300)
+    assert torch.allclose(start.norm, start.residual.norm(dim=1))
+
+
 def test_zero_and_nan_systems_do_not_hold_up_the_others():
     matrices, generator = normal_matrices(3, 5, 0.2, 0)
     rhs = torch.randn(3, 5, dtype=D, generator=generator)

@@ -126,11 +126,11 @@ def plain_iteration(context: Context) -> list[Evidence]:
     return _plain_suffices(context)
 
 
-def _fewer(context: Context, better: str, worse: str) -> list[Evidence]:
+def _fewer(context: Context, better: str, worse: str, share: float = 1.0) -> list[Evidence]:
     out = []
     for name in TABLE_10:
         found = _counts(context)[name]
-        good = found[better].converged == 1 and found[better].evaluations <= found[worse].evaluations
+        good = found[better].converged == 1 and found[better].evaluations <= share * found[worse].evaluations
         out.append(Evidence(Method.MEASUREMENT, holds_if(good), f"{SUBJECTS[name][0]} at reduced width while it trains",
                             {solver: f"{c.iterations:.2f} iterations, {c.evaluations:.2f} evaluations of f"
                              for solver, c in found.items()}))
@@ -141,9 +141,10 @@ def _fewer(context: Context, better: str, worse: str) -> list[Evidence]:
     id="own-93ca", title="Anderson's method needs no more evaluations than plain iteration on these models",
              source="deqproof",
     statement=r"At the tolerances of table 10 Anderson's method needs no more evaluations of $f$ on average than plain "
-              r"iteration, for all three image models; the gain is small where $f$ contracts strongly (VAE).",
-    expected=Verdict.SUPPORTED, control=lambda context: _fewer(context, "picard", "anderson"),
-    control_note="the roles exchanged: plain iteration never needs more than Anderson")
+              r"iteration, for all three image models. (Ours takes plain steps while residuals fall by 0.4 or faster, "
+              r"so where $f$ contracts strongly the two coincide.)",
+    expected=Verdict.SUPPORTED, control=lambda context: _fewer(context, "anderson", "picard", share=0.5),
+    control_note="the claim that it needs half as many")
 def anderson_counts(context: Context) -> list[Evidence]:
     """Count on models in training."""
     return _fewer(context, "anderson", "picard")

@@ -102,7 +102,19 @@ def test_the_catalogue_names_every_benchmark_once():
     assert len({ask.thread for ask in ASKS}) == len(ASKS) == 30
 
 
-@pytest.mark.parametrize("name", ["gradient", "trace"])
+def test_the_equivalent_kernel_nears_the_exact_one():
+    chosen = load_benchmarks()["equivalent"]
+    errors = []
+    for size in (100, 400):
+        current = chosen.build(size, SETTINGS)
+        exact, equivalent, prepared = (relative_error(who.run(), current.truth) for who in current.contestants)
+        assert exact <= current.tolerance
+        assert equivalent == prepared
+        errors.append(equivalent)
+    assert errors[1] < 0.75 * errors[0] < 0.2  # n^(-1/2) would halve it; three standard deviations of a draw are 0.1
+
+
+@pytest.mark.parametrize("name", ["gradient", "trace", "matching"])
 def test_every_way_of_ours_is_right_at_a_small_size(name: str):
     """The benchmark's own truth, at its smallest size; peers take part where they are installed."""
     chosen = load_benchmarks()[name]
