@@ -74,7 +74,8 @@ TABLES: dict[int, PrintedTable] = {
         (_LOSS, Column("test_sm_loss_exact", "SM loss, exact derivatives"), _LIKELIHOOD), TABLE_2,
         "Losses are those of the model's own derivatives, as the paper's are. For rows with an equilibrium, trained "
         "and evaluated with phantom gradients (K = 2), the second column is the loss of the same weights under exact "
-        "derivatives, alpha solved anew; for the others it is the first. Patience of 200 steps."),
+        "derivatives, alpha solved anew; for the others it is the first. Patience of 200 steps; where it had "
+        "ended every run of a row, fewer steps asked for are no reduction."),
     3: PrintedTable(
         "deep kernel exponential families on Gaussians",
         (_LOSS, _LIKELIHOOD, Column("test_fisher_divergence", "Fisher divergence")),

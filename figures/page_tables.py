@@ -15,7 +15,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 FIGURES = (
     ("1", "FID of the implicit-encoder VAE over training", "nothing was run: it needs a GPU and Inception features"),
     ("2, 3", "DKEF losses on the UCI tables and the Gaussians",
-     "table 2 above; training curves with error bars in the figure training-outcome"),
+     "training curves in the figure dkef-curves, phantom beside exact in training-outcome"),
     ("4", "NCSN: loss, FID, memory and time", "memory and time at reduced size, table 5 above; no FID"),
     ("5, 6, 7", "phantom against exact derivatives", "redrawn in full: topic appendix-c and appendix-c-long"),
 )
@@ -33,7 +33,7 @@ def make() -> list[Block]:
         caption = f"**Table {number}**, {table.title}. {table.note}"
         blocks += [Table(_heads(number), [_cells(row) for row in rows], caption), Words(_sources(rows))]
         if number == 2:
-            blocks.append(Picture("training-outcome"))
+            blocks += [Picture("dkef-curves"), Picture("training-outcome")]
     blocks.append(Table(("figure", "shows", "here"), FIGURES, "**Figures of [SM].**"))
     return blocks
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,25 @@ def load_cells(path: Path) -> list[dict[str, Any]]:
         raise UserError(f"{path} is not a results file ({error}); move it away to start afresh") from error
 
 
+def comparable(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One run a seed, all of one length: of the lengths with the most seeds the longest.
+
+    A run that is not reduced, such as one that patience ended, also counts as a longer one: more steps would not have
+    changed it.
+
+    Args:
+        runs: with "seed", "steps_asked" and "reduced".
+    """
+    best: dict[Any, dict[str, Any]] = {}
+    for asked in sorted({run["steps_asked"] for run in runs}):
+        group = [run for run in runs if run["steps_asked"] == asked
+                 or (run["steps_asked"] < asked and not run["reduced"])]
+        by_seed = {run["seed"]: run for run in sorted(group, key=lambda run: run["steps_asked"])}
+        if len(by_seed) >= len(best):
+            best = by_seed
+    return [best[seed] for seed in sorted(best)]
+
+
 def gather(number: int, results: Path) -> list[Row]:
     """Every printed row of a table with what the folder of results holds for it; of several lengths the longest."""
     table = TABLES[number]
@@ -87,8 +106,8 @@ def gather(number: int, results: Path) -> list[Row]:
 
 def _row(table: PrintedTable, name: str, printed: tuple[float | None, ...], runs: list[dict[str, Any]],
          costs: list[dict[str, Any]]) -> Row:
-    longest = max((run["steps"] for run in runs), default=None)
-    runs = [run for run in runs if run["steps"] == longest]
+    runs = comparable(runs)
+    longest = max((run["steps_asked"] for run in runs), default=None)
     entries, used = [], []
     for column, value in zip(table.columns, printed, strict=True):
         having = [run for run in runs if column.key in run["numbers"]] or [
@@ -115,7 +134,7 @@ def _trained(number: int, results: Path) -> Iterator[dict[str, Any]]:
                 numbers = dict(cell["numbers"])
                 if "test_sm_loss" in numbers and "deq" not in cell["row"]:  # explicit: its derivatives are exact
                     numbers.setdefault("test_sm_loss_exact", numbers["test_sm_loss"])
-                yield {"row": front + cell["row"], "seed": cell["seed"], "steps": cell["steps_asked"],
+                yield {"row": front + cell["row"], "seed": cell["seed"], "steps_asked": cell["steps_asked"],
                        "reduced": cell["reduced"], "numbers": numbers, "source": _source(cell["provenance"])}
         for path in sorted(results.glob(f"run-table{source}-*.json")):
             run = json.loads(path.read_text(encoding="utf-8"))
@@ -123,7 +142,7 @@ def _trained(number: int, results: Path) -> Iterator[dict[str, Any]]:
             looks = [line["iterations"] for line in run["training"] if "iterations" in line]
             if looks:
                 numbers["iterations"] = statistics.mean(looks)
-            yield {"row": front + run["config"].partition("/")[2], "seed": run["seed"], "steps": run["steps"],
+            yield {"row": front + run["config"].partition("/")[2], "seed": run["seed"], "steps_asked": run["steps"],
                    "reduced": run["reduced"], "numbers": numbers, "source": _source(run["provenance"])}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -24,6 +25,8 @@ from verification.paper_tables import SCHEMA, Row, gather, load_cells
 from verification.provenance import provenance
 
 TRAINED = (1, 2, 3, 4, 5)
+#: Numbers of the log that a cell keeps.
+CURVES = ("loss", "validation", "iterations", "spectral_radius")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -32,7 +35,8 @@ def add_parser(subparsers: Any) -> None:
                                    description="Trains each row of a table for each seed that RESULTS/tableN.json "
                                                "lacks, until the time is up, then prints the table beside the paper's "
                                                "numbers. Every cell keeps commit, command, machine, seed and steps; "
-                                               "runs of fewer steps than the configuration's are marked as reduced.")
+                                               "runs of fewer steps than the configuration's are marked as reduced, "
+                                               "unless patience ended them before.")
     parser.add_argument("number", type=int, choices=sorted(TABLES), help="number of the table")
     parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
     parser.add_argument("--train", action="store_true", help="train what is missing (default: only show)")
@@ -64,7 +68,11 @@ def save_cells(path: Path, cells: list[dict[str, Any]]) -> None:
     """Write all cells, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"schema": SCHEMA, "cells": cells}, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps({"schema": SCHEMA, "cells": cells}, indent=1)
+    # A list of numbers is a curve: on one line, so that the file stays readable.
+    text = re.sub(r"\[\s+((?:-?[\d.][\d.eE+-]*|null)(?:,\s+(?:-?[\d.][\d.eE+-]*|null))*)\s+\]",
+                  lambda match: "[" + re.sub(r"\s+", " ", match[1]) + "]", text)
+    partial.write_text(text + "\n", encoding="utf-8")
     os.replace(partial, path)
 
 
@@ -98,8 +106,8 @@ def _cell(arguments: argparse.Namespace, name: str, seed: int, path: Path, cells
         overrides["run"]["steps"] = arguments.steps
     config = load_config(name, overrides=overrides)
     short = name.partition("/")[2]
-    done = any(cell["row"] == short and cell["seed"] == seed and cell["steps_asked"] == config.run.steps
-               and cell["overrides"] == arguments.set for cell in cells)
+    done = any(cell["row"] == short and cell["seed"] == seed and cell["overrides"] == arguments.set
+               and (cell["steps_asked"] == config.run.steps or not cell["reduced"]) for cell in cells)
     if done:
         return 0
     cell: dict[str, Any] = {"row": short, "title": config.run.row, "seed": seed, "steps_asked": config.run.steps,
@@ -108,7 +116,8 @@ def _cell(arguments: argparse.Namespace, name: str, seed: int, path: Path, cells
     began = time.monotonic()
     try:
         result = train(config, arguments.runs, data=arguments.data, progress=False)
-        cell |= {"steps": result.step, "numbers": dict(result.stats)}
+        cell |= {"steps": result.step, "numbers": dict(result.stats), "curve": curve(result.folder)}
+        cell["reduced"] &= result.step >= config.run.steps  # patience ended it: more steps would have changed nothing
     except (TrainingStopped, TrainingDiverged, NotConverged) as error:
         cell |= {"steps": None, "stopped": str(error)}
     cell["seconds"] = round(time.monotonic() - began, 1)
@@ -116,6 +125,15 @@ def _cell(arguments: argparse.Namespace, name: str, seed: int, path: Path, cells
     save_cells(path, cells)
     print(f"{short} seed {seed}: {cell.get('stopped') or cell['numbers'].get('test_sm_loss')} ({cell['seconds']} s)")
     return int("stopped" in cell)
+
+
+def curve(folder: Path) -> dict[str, list[float | None]]:
+    """What a run logged along the way, by name: steps, and numbers to five digits, None where a line lacks one."""
+    lines = [json.loads(line) for line in (folder / "stats.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [line for line in lines if line["kind"] == "train"]
+    kept = {key: [None if key not in line else float(f"{line[key]:.5g}") for line in lines] for key in CURVES}
+    found = {key: values for key, values in kept.items() if any(value is not None for value in values)}
+    return {"step": [line["step"] for line in lines], **found}
 
 
 def render(number: int, rows: list[Row]) -> str:

@@ -1,0 +1,71 @@
+"""Rows of a table trained several times, compared: one model's loss beside each of the others'."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student
+
+from verification.evidence import Outcome
+from verification.paper_tables import comparable, load_cells
+
+#: Explicit depths of a table, and what each is compared with.
+EXPLICIT = ("sm", "sm-8", "sm-16")
+EQUILIBRIUM = "deq-sm"
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Difference of the means of two rows, first minus second.
+
+    Attributes:
+        mean: of the difference.
+        half_width: of Welch's 95 % interval, which allows unequal variances.
+        seeds: of either row.
+    """
+
+    mean: float
+    half_width: float
+    seeds: tuple[int, int]
+
+    @property
+    def below(self) -> Outcome:
+        """Whether the first is lower: the interval lies below zero, above it, or has it inside."""
+        if self.mean + self.half_width < 0:
+            return Outcome.HOLDS
+        return Outcome.FAILS if self.mean - self.half_width > 0 else Outcome.UNKNOWN
+
+
+def welch(first: Sequence[float], second: Sequence[float]) -> Gap:
+    """The gap of two samples of runs.
+
+    Raises:
+        ValueError: fewer than two values in one of them.
+    """
+    if min(len(first), len(second)) < 2:
+        raise ValueError(f"an interval needs two runs a row at least, got {len(first)} and {len(second)}")
+    parts = [float(np.var(values, ddof=1)) / len(values) for values in (first, second)]
+    total = sum(parts)
+    freedom = total**2 / sum(part**2 / (len(values) - 1) for part, values in zip(parts, (first, second), strict=True)
+                             ) if total else 1.0
+    return Gap(float(np.mean(first) - np.mean(second)), float(student.ppf(0.975, freedom)) * total**0.5,
+               (len(first), len(second)))
+
+
+def row_cells(path: Path, row: str) -> list[dict[str, Any]]:
+    """Finished runs of a row that can be compared, one a seed."""
+    return comparable([cell for cell in load_cells(path) if cell["row"] == row and "numbers" in cell])
+
+
+def exact_loss(cell: dict[str, Any]) -> float:
+    """The loss under exact derivatives, which for an explicit model is its loss."""
+    return float(cell["numbers"]["test_sm_loss_exact" if "deq" in cell["row"] else "test_sm_loss"])
+
+
+def own_loss(cell: dict[str, Any]) -> float:
+    """The loss by the model's own derivatives."""
+    return float(cell["numbers"]["test_sm_loss"])
