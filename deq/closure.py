@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from deq.compilation import eagerly
+
 Map = Callable[..., Tensor]
 
 
@@ -92,10 +94,11 @@ class ClosedMap:
 
     def __call__(self, z: Tensor, *captured: Tensor) -> Tensor:
         """F at z with the given tensors in the place of the captured ones."""
-        if all(new is old for new, old in zip(captured, self.captured, strict=True)):
-            return self.function(z)
-        with _Substitute({id(old): new for old, new in zip(self.captured, captured, strict=True)}):
-            return self.function(z)
+        with eagerly():
+            if all(new is old for new, old in zip(captured, self.captured, strict=True)):
+                return self.function(z)
+            with _Substitute({id(old): new for old, new in zip(self.captured, captured, strict=True)}):
+                return self.function(z)
 
 
 def _explain_mismatch(z: Tensor, watch: _Capture, error: Exception) -> None:
@@ -124,7 +127,7 @@ def close(function: Map, z: Tensor) -> tuple[ClosedMap, Tensor]:
     """
     watch = _Capture(z)
     try:
-        with torch.no_grad(), watch:
+        with torch.no_grad(), eagerly(), watch:
             value = function(z)
     except (RuntimeError, TypeError) as error:
         _explain_mismatch(z, watch, error)

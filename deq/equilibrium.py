@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from deq.closure import ClosedMap, Map, close
+from deq.compilation import eagerly
 from deq.gradients.implicit import attach
 from deq.gradients.order_guard import guard
 from deq.gradients.preconditioner import build_inverse, build_preconditioner
@@ -36,7 +37,8 @@ def equilibrium(f: Callable[..., Tensor], z0: Tensor, *, inputs: Sequence[Tensor
 
     Args:
         f: the map, [batch, ...] -> [batch, ...]; deterministic, made of torch operations, samples independent. It may
-            close over any tensors.
+            close over any tensors. Where torch.compile made it, the solver runs the compiled code, and derivatives are
+            taken of the original: compiled code has none of second order.
         z0: start, [batch, ...]; its derivatives are not followed (the equilibrium does not depend on it).
         inputs: tensors passed to f beside z whose first dimension is the batch; samples that have converged then leave
             the batch and stop costing.
@@ -100,8 +102,9 @@ def _attached(f: Map, start: Tensor, inputs: tuple[Tensor, ...], rule: GradientR
         z = attach(build_inverse(rule, closed, z), closed, z, closed.captured)
         return guard(z, closed.captured, repr(rule), rule.max_order), solution
     apply = build_preconditioner(rule, closed, z)
-    for _ in range(rule.steps):
-        z = z + apply(map_of_z(z) - z)
+    with eagerly():
+        for _ in range(rule.steps):
+            z = z + apply(map_of_z(z) - z)
     if rule.max_order is not None:
         z = guard(z, closed.captured, repr(rule), rule.max_order)
     return z, solution
@@ -115,7 +118,7 @@ def solve_detached(f: Map, closed: ClosedMap, z0: Tensor, value: Tensor, inputs:
     first = value.detach() if plain else None
 
     def run(function: Map, z: Tensor, *captured: Tensor) -> tuple[Tensor]:
-        if inputs and plain:
+        if plain:
             solution = solve_from(f, z, first, inputs=inputs, **options)
         else:
             solution = solve_from(lambda z: function(z, *captured), z, first, **options)

@@ -1,6 +1,7 @@
 """Derivatives of the equilibrium against a long unroll, for every rule, order and differentiation mode."""
 
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -232,6 +233,40 @@ def test_inside_a_compiled_function():
     (expected,) = torch.autograd.grad(loss(x), x, create_graph=True)
     torch.testing.assert_close(first, expected)
     torch.testing.assert_close(torch.autograd.grad(first.sum(), x)[0], torch.autograd.grad(expected.sum(), x)[0])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("rule", [deq.Exact(2), deq.Phantom(2)], ids=repr)
+@pytest.mark.parametrize("with_inputs", [True, False])
+def test_a_compiled_map(rule, with_inputs):
+    """The solver runs the compiled code, derivatives of second order are those of the map itself."""
+    runs = []
+
+    def backend(graph: torch.fx.GraphModule, example: list) -> Callable:
+        def run(*arguments):
+            runs.append(torch.is_grad_enabled())
+            return graph(*arguments)
+        return run
+
+    weight = torch.tensor([[0.3, 0.1, -0.2], [0.2, -0.3, 0.1], [0.1, 0.0, 0.4]], dtype=torch.float64).requires_grad_()
+    x = torch.linspace(-1, 1, 6, dtype=torch.float64).reshape(2, 3).requires_grad_()
+
+    def f(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(z @ weight.T + x)
+
+    def second(f: Callable) -> list[torch.Tensor]:
+        z0 = torch.zeros(2, 3, dtype=torch.float64)
+        z = (deq.equilibrium(f, z0, inputs=(x,), gradient=rule, tol=1e-13) if with_inputs else
+             deq.equilibrium(lambda z: f(z, x), z0, gradient=rule, tol=1e-13))
+        (score,) = torch.autograd.grad(z.sin().sum(), x, create_graph=True)
+        return [score, *torch.autograd.grad(score.square().sum(), (x, weight))]
+
+    torch.compiler.reset()
+    found = second(torch.compile(f, backend=backend))
+    assert runs
+    assert not any(runs)  # in the solver alone
+    for one, other in zip(found, second(f), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12)  # equilibria to 1e-13 / (1 - 0.6)
 
 
 def test_bad_arguments():
