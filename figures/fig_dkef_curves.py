@@ -32,7 +32,7 @@ def draw_curves(record: dict[str, Any], theme: Theme) -> Figure:
         for index, (row, name) in enumerate(ROWS.items()):
             if row in runs["rows"]:
                 _lines(grid[0, column], runs["rows"][row], "validation", theme.palette[index], name)
-        _frame(grid[0, column], runs["rows"])
+        _frame(grid[0, column], runs["rows"], theme.ink)
         if "deq-sm" in runs["rows"]:
             _lines(grid[1, column], runs["rows"]["deq-sm"], "spectral_radius", theme.palette[len(ROWS) - 1], "")
         grid[1, column].set(xlabel="training step", ylim=(0, 1))
@@ -54,9 +54,12 @@ def _lines(ax: Axes, curves: list[dict[str, Any]], key: str, colour: str, name: 
     ax.plot(shared, mean, color=colour, linewidth=1.8, label=name)
 
 
-def _frame(ax: Axes, rows: dict[str, list[dict[str, Any]]]) -> None:
-    """Leave off the steep start: from the loss at a tenth of the way on."""
+def _frame(ax: Axes, rows: dict[str, list[dict[str, Any]]], ink: str) -> None:
+    """Leave off the steep start, the first tenth, and losses far below all others, which are written there."""
     values = [value for curves in rows.values() for curve in curves
               for value in curve["validation"][len(curve["validation"]) // 10:] if value is not None]
-    low, high = min(values), float(np.quantile(values, 0.97))
+    lowest, (quarter, middle, high) = min(values), np.quantile(values, (0.25, 0.5, 0.97))
+    low = max(lowest, middle - 8 * (middle - quarter) - 1e-9)
+    if low > lowest:
+        ax.annotate(f"down to {lowest:,.0f}", (0.97, 0.03), xycoords="axes fraction", ha="right", color=ink)
     ax.set_ylim(low - 0.04 * (high - low), high + 0.1 * (high - low))

@@ -47,9 +47,12 @@ def test_runs_of_one_length_and_those_that_patience_ended_belong_together():
 
 
 def cell(row, seed, own, exact=None):
-    numbers = {"test_sm_loss": own} | ({} if exact is None else {"test_sm_loss_exact": exact})
-    return {"row": row, "seed": seed, "steps": 10, "steps_asked": 10, "steps_of_the_paper": 100, "reduced": True,
-            "numbers": numbers, "curve": {"step": [5, 10], "validation": [1.0, own], "spectral_radius": [0.1, 0.2]}}
+    numbers = {"test_sm_loss": own, "test_log_likelihood": -1.0}
+    if exact is not None:
+        numbers["test_sm_loss_exact"] = exact
+    return {"row": row, "seed": seed, "steps": 10, "steps_asked": 10, "steps_of_the_paper": 100, "reduced": False,
+            "numbers": numbers,
+            "curve": {"step": [5, 10], "validation": [1.0, own], "spectral_radius": [0.1, 0.2]}}
 
 
 @pytest.fixture
@@ -75,7 +78,27 @@ def test_own_and_exact_derivatives_are_told_apart(stored):
     assert set(record) == set(claims.UCI)
     assert record["redwine"]["rows"]["deq-sm"][0]["spectral_radius"] == [0.1, 0.2]
     with pytest.raises(NotAtHand, match=r"table3.json has fewer than two runs of gaussian-100-deq-sm"):
-        claims.gaussian_losses(context)
+        claims._lowest(claims.GAUSSIAN, claims.own_loss)
+
+
+def test_shortened_runs_decide_nothing(stored):
+    path = stored / "table2.json"
+    path.write_text(path.read_text().replace('"reduced": false', '"reduced": true'))
+    assert {found.outcome for found in claims.reported_losses(Context())} == {Outcome.UNKNOWN}
+
+
+def test_a_reported_order_against_the_true_one_is_found(stored):
+    path = stored / "table2.json"
+    cells = json.loads(path.read_text())["cells"]
+    assert [found.outcome for found in claims.reported_order(Context())] == [Outcome.HOLDS] * 3
+    (victim,) = [cell for cell in cells if cell["row"] == "whitewine-deq-sm" and cell["seed"] == 2]
+    victim["numbers"] |= {"test_sm_loss": -8000.0, "test_sm_loss_exact": 50.0}
+    path.write_text(json.dumps({"schema": 1, "cells": cells}))
+    *_, found = claims.reported_order(Context())
+    assert found.outcome is Outcome.FAILS
+    assert found.numbers["pairs out of order"] == 2
+    assert "-8000.00 (exact 50.00" in found.numbers["reported lower"]
+    assert [item.outcome for item in claims._ordered(claims.exact_loss)] == [Outcome.HOLDS] * 3
 
 
 def test_an_equilibrium_without_its_exact_loss_is_not_judged_by_another(stored):

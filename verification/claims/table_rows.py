@@ -1,4 +1,4 @@
-"""[SM] tables 2 and 3: the equilibrium row beside the explicit ones, read from stored runs of `deqproof table`."""
+"""[SM] table 2: the equilibrium row beside the explicit ones, read from stored runs of `deqproof table`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from verification.context import Context
-from verification.evidence import Evidence, Method, Outcome
+from verification.evidence import Evidence, Method, Outcome, holds_if
 from verification.experiments.table_rows import EQUILIBRIUM, EXPLICIT, Gap, exact_loss, own_loss, row_cells, welch
 from verification.needs import NotAtHand
 from verification.registry import Topic
 from verification.verdict import Verdict
 
-TOPIC = Topic("table-rows", "Tables 2 and 3: equilibrium beside explicit kernels (stored runs)", weight=0.1)
+TOPIC = Topic("table-rows", "Table 2: equilibrium beside explicit kernels (stored runs)", weight=0.1)
 RESULTS = Path(__file__).parents[2] / "results"
 #: Data of table 2 and of table 3, with the number of the table.
 UCI, GAUSSIAN = {"parkinson": 2, "redwine": 2, "whitewine": 2}, {"gaussian-100": 3}
@@ -40,8 +40,10 @@ def _lowest(tables: dict[str, int], loss: Loss, first: str = EQUILIBRIUM, others
         runs = [cell for cells in (mine, *theirs.values()) for cell in cells]
         cut, full = [cell["steps_asked"] for cell in runs if cell["reduced"]], mine[0]["steps_of_the_paper"]
         steps = f"{min(cut)} of {full} steps, reduced" if cut else f"the printed {full} steps at most"
+        # Shortened runs say nothing of the paper's, whichever row is ahead by then.
+        outcome = Outcome.UNKNOWN if cut else _together(list(gaps.values()))
         found.append(Evidence(
-            Method.MEASUREMENT, _together(list(gaps.values())),
+            Method.MEASUREMENT, outcome,
             f"{data}, {first} minus explicit rows, {len(mine)} seeds a row, {steps}, patience of 200 as released; "
             f"Welch intervals at 95 %", {f"minus {row}": f"{gap.mean:.2f} +- {gap.half_width:.2f}"
                                    for row, gap in gaps.items()}))
@@ -65,7 +67,7 @@ def _backwards(loss: Loss) -> list[Evidence]:
     source="[SM] Table 2",
     statement=r"On each of the three tables the DEQ-SM row has a lower score-matching loss than the explicit rows of "
               r"3, 8 and 16 layers, each evaluated as in the paper: the equilibrium by phantom derivatives, $K = 2$.",
-    expected=Verdict.SUPPORTED, control=lambda context: _backwards(own_loss),
+    expected=Verdict.UNDECIDED, control=lambda context: _backwards(own_loss),
     control_note="the three-layer row below the equilibrium's on red wine", figures=("dkef-curves",))
 def reported_losses(context: Context) -> list[Evidence]:
     """By the derivatives that the paper uses."""
@@ -83,16 +85,41 @@ def exact_losses(context: Context) -> list[Evidence]:
     return _lowest(UCI, exact_loss)
 
 
+def _describe(cell: dict[str, Any], loss: Loss) -> str:
+    return (f"{loss(cell):.2f} (exact {exact_loss(cell):.2f}, log-likelihood "
+            f"{cell['numbers']['test_log_likelihood']:.1f}, seed {cell['seed']}, {cell['steps']} steps)")
+
+
+def _ordered(loss: Loss) -> list[Evidence]:
+    """Whether of two seeds of an equilibrium row the one with the lower loss has the lower exact one, beyond doubt.
+
+    Only pairs whose exact losses lie more than 1 % apart count against it.
+    """
+    found = []
+    for data, number in UCI.items():
+        cells = _cells(data, number, EQUILIBRIUM)
+        pairs = [(a, b) for a in cells for b in cells
+                 if loss(a) < loss(b) and exact_loss(a) > exact_loss(b) + 0.01 * abs(exact_loss(b))]
+        worst = max(pairs, key=lambda pair: exact_loss(pair[0]) - exact_loss(pair[1]), default=None)
+        numbers = {} if worst is None else {"reported lower": _describe(worst[0], loss),
+                                            "reported higher": _describe(worst[1], loss)}
+        found.append(Evidence(
+            Method.MEASUREMENT, holds_if(not pairs), f"{data}, DEQ-SM of table 2, pairs of {len(cells)} seeds, "
+            f"{min(cell['steps'] for cell in cells)} to {max(cell['steps'] for cell in cells)} steps until patience "
+            f"ended, losses of the kept weights on test rows", {"pairs out of order": len(pairs), **numbers}))
+    return found
+
+
 @TOPIC.claim(
-    id="sm-b47e", title="Of table 3's rows in 100 dimensions the equilibrium has the lowest loss",
-    source="[SM] Table 3",
-    statement=r"On the Gaussian in 100 dimensions the DEQ-SM row has a lower score-matching loss than the explicit "
-              r"rows of 3, 8 and 16 layers (printed: $-46.03$ against $-43.60$, $-43.86$, $-44.92$).",
-    expected=Verdict.REFUTED, control=lambda context: _lowest(GAUSSIAN, own_loss, "sm", ("sm-16",)),
-    control_note="the three-layer row below the sixteen-layer one", figures=("dkef-curves",))
-def gaussian_losses(context: Context) -> list[Evidence]:
-    """Both by the derivatives that the paper uses and by exact ones."""
-    return [*_lowest(GAUSSIAN, own_loss), *_lowest(GAUSSIAN, exact_loss)]
+    id="own-b47e", title="Of two trained equilibria the one with the lower reported loss is the better",
+    source="[SM] section 4.2, Table 2",
+    statement=r"Of two DEQ-SM models of table 2 that differ in the seed, the one with the lower score-matching loss "
+              r"under its phantom derivatives, $K = 2$, has the lower loss under exact ones.",
+    expected=Verdict.REFUTED, control=lambda context: _ordered(exact_loss),
+    control_note="ordered by the exact loss itself, which must hold")
+def reported_order(context: Context) -> list[Evidence]:
+    """Training and patience follow the reported loss, and may follow the phantom's error."""
+    return _ordered(own_loss)
 
 
 def _record(context: Context) -> None:
