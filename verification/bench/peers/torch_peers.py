@@ -1,4 +1,4 @@
-"""Peers in PyTorch: torchdeq, xitorch, torchopt."""
+"""Peers in PyTorch: torchdeq, xitorch, torchopt, torchidl (that one by pip --no-deps: it pins old versions)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _MOST_STEPS = 500
 def torch_contestants(task: str, problem: DenseProblem, tolerance: float) -> tuple[list[Contestant], dict[str, str]]:
     """Those that are installed, for the task "loss" or "gradient", and why others are absent."""
     contestants, absent = [], {}
-    for module, make in (("torchdeq", _torchdeq), ("xitorch", _xitorch), ("torchopt", _torchopt)):
+    for module, make in (("torchdeq", _torchdeq), ("xitorch", _xitorch), ("torchopt", _torchopt),
+                         ("torchidl", _torchidl)):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # deprecations inside other people's packages
@@ -114,3 +115,25 @@ def _torchopt(torchopt: ModuleType, problem: DenseProblem, tolerance: float) -> 
         return root(problem.start(x).requires_grad_(), x, *problem.parameters[:3])
 
     return {"torchopt custom_root": solve}
+
+
+def _torchidl(torchidl: ModuleType, problem: DenseProblem, tolerance: float) -> dict[str, Solve]:
+    base: Any = importlib.import_module("torchidl.implicit_function").ImplicitFunction
+
+    class Softplus(base):  # its maps are phi(A X + B U), samples as columns; ReLU unless told otherwise
+        @staticmethod
+        def phi(preactivation: Tensor) -> Tensor:
+            return torch.nn.functional.softplus(preactivation)
+
+        @staticmethod
+        def dphi(preactivation: Tensor) -> Tensor:
+            return torch.sigmoid(preactivation)
+
+    Softplus.set_parameters(mitr=_MOST_STEPS, grad_mitr=_MOST_STEPS, tol=tolerance, grad_tol=tolerance)
+
+    def solve(x: Tensor) -> Tensor:
+        inputs = torch.cat((x, x.new_ones(len(x), 1)), 1)
+        injection = torch.cat((problem.injection, problem.bias.unsqueeze(1)), 1)
+        return Softplus.apply(problem.weight, injection, problem.start(x).T, inputs.T).T
+
+    return {"torchidl": solve}
