@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from deq.compilation import eagerly
+from deq.compilation import original
 
 Map = Callable[..., Tensor]
 
@@ -85,7 +85,7 @@ class ClosedMap:
     """A map `F(z, *captured)` with explicit captured tensors.
 
     Attributes:
-        function: the user's f, closing over `captured`.
+        function: the user's f, closing over `captured`; not its compiled code.
         captured: what it closes over, in the order of first use.
     """
 
@@ -94,11 +94,10 @@ class ClosedMap:
 
     def __call__(self, z: Tensor, *captured: Tensor) -> Tensor:
         """F at z with the given tensors in the place of the captured ones."""
-        with eagerly():
-            if all(new is old for new, old in zip(captured, self.captured, strict=True)):
-                return self.function(z)
-            with _Substitute({id(old): new for old, new in zip(self.captured, captured, strict=True)}):
-                return self.function(z)
+        if all(new is old for new, old in zip(captured, self.captured, strict=True)):
+            return self.function(z)
+        with _Substitute({id(old): new for old, new in zip(self.captured, captured, strict=True)}):
+            return self.function(z)
 
 
 def _explain_mismatch(z: Tensor, watch: _Capture, error: Exception) -> None:
@@ -125,9 +124,9 @@ def close(function: Map, z: Tensor) -> tuple[ClosedMap, Tensor]:
     Raises:
         ValueError: f failed, and a tensor that it uses has another dtype or device than z.
     """
-    watch = _Capture(z)
+    function, watch = original(function), _Capture(z)
     try:
-        with torch.no_grad(), eagerly(), watch:
+        with torch.no_grad(), watch:
             value = function(z)
     except (RuntimeError, TypeError) as error:
         _explain_mismatch(z, watch, error)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
+from functools import wraps
 
 import torch
+from torch import Tensor
 
-__all__ = ["eagerly"]
+__all__ = ["original"]
 
 
-def eagerly() -> AbstractContextManager:
-    """A context in which what torch.compile made runs its original code.
+def original(f: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """f, with the original code of whatever torch.compile made, in it or of it.
 
     Compiled code has no second derivative, and hides from `deq.closure` which tensors f closes over. Loading the
     compiler takes a second, so it is left alone where nobody has: then nothing is compiled.
     """
-    if "torch._dynamo" not in sys.modules:
-        return nullcontext()
-    return torch.compiler.set_stance("force_eager")
+    @wraps(f, updated=())
+    def run(*arguments: Tensor) -> Tensor:
+        if "torch._dynamo" not in sys.modules:
+            return f(*arguments)
+        with torch.compiler.set_stance("force_eager"):
+            return f(*arguments)
+    return run

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from deq.closure import ClosedMap, Map, close
-from deq.compilation import eagerly
 from deq.gradients.implicit import attach
 from deq.gradients.order_guard import guard
 from deq.gradients.preconditioner import build_inverse, build_preconditioner
@@ -102,9 +101,8 @@ def _attached(f: Map, start: Tensor, inputs: tuple[Tensor, ...], rule: GradientR
         z = attach(build_inverse(rule, closed, z), closed, z, closed.captured)
         return guard(z, closed.captured, repr(rule), rule.max_order), solution
     apply = build_preconditioner(rule, closed, z)
-    with eagerly():
-        for _ in range(rule.steps):
-            z = z + apply(map_of_z(z) - z)
+    for _ in range(rule.steps):
+        z = z + apply(closed(z, *closed.captured) - z)
     if rule.max_order is not None:
         z = guard(z, closed.captured, repr(rule), rule.max_order)
     return z, solution

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from deq.affine import AffineStructure
 from deq.closure import Map, close
+from deq.compilation import original
 from deq.equilibrium import OnFailure, solve_detached
 from deq.gradients.order_guard import guard
 from deq.gradients.preconditioner import build_preconditioner, dense_inverse
@@ -43,6 +44,7 @@ def equilibrium_jet(f: Callable[[Tensor, Tensor], Tensor], x: Tensor, z0: Tensor
     closed, value = close(lambda z: f(z, x), z0.detach())
     z_star, solution = solve_detached(f, closed, z0.detach(), value, (x,), on_failure, solver_options)
     apply = build_preconditioner(Exact(2, linear=linear), closed, z_star)  # type: ignore[arg-type]
+    f = original(f)
     z = z_star + apply(f(z_star, x) - z_star)
     z = guard(z, closed.captured, "the forward Laplacian's single exact step", 1)
 

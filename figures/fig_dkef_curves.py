@@ -8,13 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from figures.fig_training_outcome import TABLES
 from figures.registry import figure
 from figures.style import Theme, canvas, legend
 
 ROWS = {"sm": "explicit, 3 layers", "sm-8": "explicit, 8 layers", "sm-16": "explicit, 16 layers",
         "deq-sm": "equilibrium"}
-TITLES = {"parkinson": "Parkinson", "redwine": "red wine", "whitewine": "white wine",
-          "gaussian-100": "Gaussian, d = 100"}
+TITLES = {**TABLES, "gaussian-100": "Gaussian, d = 100"}
 
 
 @figure(name="dkef-curves", title="Deep kernel models in training, tables 2 and 3 (stored runs; [SM] figures 2, 3)",

@@ -30,11 +30,11 @@ def make() -> list[Block]:
         "over seeds. Of several lengths of a run the longest is shown; `deqproof table N` prints the same.")]
     for number, table in TABLES.items():
         rows = gather(number, RESULTS)
-        caption = f"**Table {number}**, {table.title}. {table.note}"
+        caption = f"Table {number}, {table.title}. {table.note}"
         blocks += [Table(_heads(number), [_cells(row) for row in rows], caption), Words(_sources(rows))]
         if number == 2:
             blocks += [Picture("dkef-curves"), Picture("training-outcome")]
-    blocks.append(Table(("figure", "shows", "here"), FIGURES, "**Figures of [SM].**"))
+    blocks.append(Table(("figure", "shows", "here"), FIGURES, "Figures of [SM]."))
     return blocks
 
 

@@ -76,6 +76,14 @@ def load_cells(path: Path) -> list[dict[str, Any]]:
         raise UserError(f"{path} is not a results file ({error}); move it away to start afresh") from error
 
 
+def numbers_of(cell: dict[str, Any]) -> dict[str, float]:
+    """The numbers of a finished run; an explicit model's derivatives are exact, so its loss is its exact loss."""
+    numbers = dict(cell["numbers"])
+    if "test_sm_loss" in numbers and "deq" not in cell["row"]:
+        numbers.setdefault("test_sm_loss_exact", numbers["test_sm_loss"])
+    return numbers
+
+
 def comparable(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """One run a seed, all of one length: of the lengths with the most seeds the longest.
 
@@ -131,11 +139,8 @@ def _trained(number: int, results: Path) -> Iterator[dict[str, Any]]:
         front = f"table{source}/" if number == 10 else ""
         for cell in load_cells(results / f"table{source}.json"):
             if "numbers" in cell:
-                numbers = dict(cell["numbers"])
-                if "test_sm_loss" in numbers and "deq" not in cell["row"]:  # explicit: its derivatives are exact
-                    numbers.setdefault("test_sm_loss_exact", numbers["test_sm_loss"])
                 yield {"row": front + cell["row"], "seed": cell["seed"], "steps_asked": cell["steps_asked"],
-                       "reduced": cell["reduced"], "numbers": numbers, "source": _source(cell["provenance"])}
+                       "reduced": cell["reduced"], "numbers": numbers_of(cell), "source": _source(cell["provenance"])}
         for path in sorted(results.glob(f"run-table{source}-*.json")):
             run = json.loads(path.read_text(encoding="utf-8"))
             numbers = dict(run["final"])

@@ -69,9 +69,8 @@ def neumann_start(product: Callable[[Tensor], Tensor], rhs: Tensor, *, rtol: flo
         residual = image - value
         norm = size(residual)
         pending = norm > limit  # false for NaN: such a system was reported where it arose
-        gain = (norm / last).nan_to_num(0.0)
-        gap = (norm / limit).nan_to_num(0.0)
-        gain, gap = torch.where(pending, torch.stack((gain, gap)), 0.0).amax(1).tolist()
+        ratios = torch.stack((norm / last, norm / limit)).nan_to_num(0.0)
+        gain, gap = torch.where(pending, ratios, 0.0).amax(1).tolist()
         if gap == 0 or gain > ratio**steps or count == max_iter:
             if gain > 1 and before is not None:  # it grew while nobody looked
                 value, residual, norm = before

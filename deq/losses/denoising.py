@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from deq.losses.score import LogDensity, Reduction, Score, differentiable_input, per_sample_dot, reduce, score_of
-from deq.losses.sliced import draw_device
+from deq.losses.sliced import draw_normal
 
 
 def denoising_score_matching(log_density: LogDensity, x: Tensor, sigma: float | Tensor, *, scaled: bool = False,
@@ -42,7 +42,7 @@ def denoising_score_matching_of_score(score: Score, x: Tensor, sigma: float | Te
             raise ValueError(f"sigma must be a number or [{len(x)}], got {list(scale.shape)}")
         scale = scale.reshape(-1, *[1] * (x.ndim - 1))
     if noise is None:
-        noise = torch.randn(x.shape, generator=generator, device=draw_device(generator, x), dtype=x.dtype).to(x.device)
+        noise = draw_normal(x.shape, x, generator)
     elif noise.shape != x.shape:
         raise ValueError(f"noise must have the shape of x, {list(x.shape)}, got {list(noise.shape)}")
     s = score(differentiable_input(x + scale * noise))

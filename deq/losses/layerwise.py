@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from deq.losses.score import Reduction, differentiable_input, directional, per_sample_dot, pull_back_many, reduce
-from deq.losses.sliced import draw_device
+from deq.losses.sliced import draw_signs
 
 Layer = Callable[[Tensor], Tensor]
 
@@ -67,7 +67,7 @@ def curvature_propagation(layers: Sequence[Layer], x: Tensor, *, generator: torc
     u = torch.zeros_like(values[-1])
     for layer, y, out, adjoint in reversed(list(zip(layers, values, values[1:], adjoints[1:], strict=False))):
         alias, _, gradient = _local_gradient(layer, y, adjoint)
-        v = torch.randint(0, 2, y.shape, generator=generator, device=draw_device(generator, y)).to(y) * 2 - 1
+        v = draw_signs(y.shape, y, generator)
         t = v + directional(out, y, t)
         u = directional(gradient, alias, v) + directional(out, y, u)
     s = adjoints[0]

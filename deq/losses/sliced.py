@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -22,9 +23,16 @@ from deq.losses.score import (
 Distribution = Literal["rademacher", "gaussian", "sphere"]
 
 
-def draw_device(generator: torch.Generator | None, like: Tensor) -> torch.device:
-    """Where random numbers for `like` are drawn: the generator's device, so that a CPU one serves a model on a GPU."""
-    return like.device if generator is None else generator.device
+def draw_normal(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Standard normal numbers, dtype and device of `like`, drawn where the generator lives: a CPU one serves a GPU."""
+    device = like.device if generator is None else generator.device
+    return torch.randn(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
+
+
+def draw_signs(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Numbers -1 and 1, otherwise as `draw_normal`."""
+    device = like.device if generator is None else generator.device
+    return torch.randint(0, 2, shape, generator=generator, device=device).to(like) * 2 - 1
 
 
 def draw_projections(x: Tensor, *, count: int = 1, distribution: Distribution = "rademacher",
@@ -38,9 +46,8 @@ def draw_projections(x: Tensor, *, count: int = 1, distribution: Distribution = 
         raise ValueError(f"count must be at least 1, got {count}")
     shape = (count, *x.shape)
     if distribution == "rademacher":
-        bits = torch.randint(0, 2, shape, generator=generator, device=draw_device(generator, x))
-        return bits.to(x) * 2 - 1
-    v = torch.randn(shape, generator=generator, device=draw_device(generator, x), dtype=x.dtype).to(x.device)
+        return draw_signs(shape, x, generator)
+    v = draw_normal(shape, x, generator)
     if distribution == "gaussian":
         return v
     if distribution == "sphere":

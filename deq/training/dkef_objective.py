@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from deq.losses import draw_projections
-from deq.losses.sliced import draw_device
+from deq.losses.sliced import draw_normal
 from deq.models.dkef import DKEF
 
 OBJECTIVES = ("sm", "ssm", "ssm-vr", "dsm")
@@ -86,10 +86,7 @@ def quadratic(model: DKEF, x: Tensor, objective: str = "sm", *, generator: torch
     elif objective == "dsm":
         if not sigma > 0:
             raise ValueError(f"sigma must be positive, got {sigma}")
-        noise = projections
-        if noise is None:
-            drawn = torch.randn(x.shape, generator=generator, device=draw_device(generator, x), dtype=x.dtype)
-            noise = drawn.to(x.device)
+        noise = draw_normal(x.shape, x, generator) if projections is None else projections
         x, target = x + sigma * noise, noise / sigma
         directions, square, weights = basis, ones, None
     else:

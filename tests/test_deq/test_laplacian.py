@@ -128,3 +128,18 @@ def test_elementwise_derivatives():
     torch.testing.assert_close(value, t)
     torch.testing.assert_close(first, 1 - t**2)
     torch.testing.assert_close(second, -2 * t * (1 - t**2))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_compiled_map():
+    """Jets are of the original code: what the compiler makes has no second derivative."""
+    x, z0 = torch.linspace(-1, 1, 6, dtype=torch.float64).reshape(2, 3), torch.zeros(2, 3, dtype=torch.float64)
+
+    def f(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(0.4 * z.flip(1) + x)
+
+    torch.compiler.reset()
+    found, _ = equilibrium_jet(torch.compile(f, backend="aot_eager"), x, z0, tol=1e-13)
+    expected, _ = equilibrium_jet(f, x, z0, tol=1e-13)
+    torch.testing.assert_close(found.first, expected.first, rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(found.laplacian, expected.laplacian, rtol=1e-11, atol=1e-12)

@@ -126,13 +126,10 @@ def _record(context: Context) -> None:
     """For the figure: validation losses and spectral radii along the runs, by data and row."""
     record: dict[str, Any] = {}
     for data, number in {**UCI, **GAUSSIAN}.items():
-        rows = {}
         for row in (*EXPLICIT, EQUILIBRIUM):
             cells = row_cells(RESULTS / f"table{number}.json", f"{data}-{row}")
             curves = [{**cell["curve"], "seed": cell["seed"]} for cell in cells if "curve" in cell]
             if curves:
-                rows[row] = curves
-        if rows:
-            first = row_cells(RESULTS / f"table{number}.json", f"{data}-{EQUILIBRIUM}") or [{}]
-            record[data] = {"rows": rows, "of": first[0].get("steps_of_the_paper")}
+                of_data = record.setdefault(data, {"rows": {}, "of": cells[0]["steps_of_the_paper"]})
+                of_data["rows"][row] = curves
     context.record("dkef-curves", record)

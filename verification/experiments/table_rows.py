@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from verification.evidence import Outcome
-from verification.paper_tables import comparable, load_cells
+from verification.paper_tables import comparable, load_cells, numbers_of
 
 #: Explicit depths of a table, and what each is compared with.
 EXPLICIT = ("sm", "sm-8", "sm-16")
@@ -25,12 +25,10 @@ class Gap:
     Attributes:
         mean: of the difference.
         half_width: of Welch's 95 % interval, which allows unequal variances.
-        seeds: of either row.
     """
 
     mean: float
     half_width: float
-    seeds: tuple[int, int]
 
     @property
     def below(self) -> Outcome:
@@ -52,8 +50,7 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Gap:
     total = sum(parts)
     freedom = total**2 / sum(part**2 / (len(values) - 1) for part, values in zip(parts, (first, second), strict=True)
                              ) if total else 1.0
-    return Gap(float(np.mean(first) - np.mean(second)), float(student.ppf(0.975, freedom)) * total**0.5,
-               (len(first), len(second)))
+    return Gap(float(np.mean(first) - np.mean(second)), float(student.ppf(0.975, freedom)) * total**0.5)
 
 
 def row_cells(path: Path, row: str) -> list[dict[str, Any]]:
@@ -63,7 +60,7 @@ def row_cells(path: Path, row: str) -> list[dict[str, Any]]:
 
 def exact_loss(cell: dict[str, Any]) -> float:
     """The loss under exact derivatives, which for an explicit model is its loss."""
-    return float(cell["numbers"]["test_sm_loss_exact" if "deq" in cell["row"] else "test_sm_loss"])
+    return numbers_of(cell)["test_sm_loss_exact"]
 
 
 def own_loss(cell: dict[str, Any]) -> float:
