@@ -10,7 +10,7 @@ from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator
 from torch import Tensor
 from torch.func import jvp, vjp
 
-from analysis.equilibrium_point import Map
+from analysis.phantom.equilibrium_point import Map
 
 # Below this size the n products that build J cost less than a Krylov space, and ARPACK needs n > k + 1 anyway.
 _DENSE = 24

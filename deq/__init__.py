@@ -2,10 +2,10 @@
 
 from deq import losses, models
 from deq.cells import ConvolutionCell, DenseCell
-from deq.density import EquilibriumDensity
+from deq.density.density import EquilibriumDensity
+from deq.density.heads import SeparableHead
 from deq.equilibrium import equilibrium
 from deq.gradients import Exact, GradientRule, Neumann, Phantom
-from deq.heads import SeparableHead
 from deq.layer import DEQ
 from deq.normalize import frobenius_normalize, operator_norm_bound, operator_normalize
 from deq.solution import Solution

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deq.affine import AffineStructure
+from deq.density.affine import AffineStructure
 from deq.normalize import operator_normalize
 
 Activation = Callable[[Tensor], Tensor]

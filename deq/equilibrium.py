@@ -9,13 +9,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from deq.closure import ClosedMap, Map, close
 from deq.gradients.implicit import attach
 from deq.gradients.order_guard import guard
 from deq.gradients.preconditioner import build_inverse, build_preconditioner
 from deq.gradients.rules import Exact, GradientRule
-from deq.gradients.transforms import derivatives_possible, detached, has_tangent, transforms_active
-from deq.precision import refuse_autocast, without_autocast
+from deq.interop.closure import ClosedMap, Map, close
+from deq.interop.precision import refuse_autocast, without_autocast
+from deq.interop.transforms import derivatives_possible, detached, has_tangent, transforms_active
 from deq.solution import Solution
 from deq.solvers import FixedPointSolver
 from deq.solvers.driver import solve_from

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from analysis.printed_tables import TABLES
 from figures.pages import page
 from verification.paper_tables import Row, gather
 from verification.report import Block, Picture, Table, Words
+from verification.results import FOLDER
 
-RESULTS = Path(__file__).parents[1] / "results"
+RESULTS = FOLDER
 #: Which pictures of the paper have a counterpart here.
 FIGURES = (
     ("1", "FID of the implicit-encoder VAE over training", "nothing was run: it needs a GPU and Inception features"),

@@ -81,11 +81,12 @@ NOT_COVERED: tuple[NotCovered, ...] = (
     NotCovered("[RMT] section 4, Fashion-MNIST",
                "test accuracies",
                "the claims on kernels take both image sets, those on accuracy MNIST alone, as the longest of the run; "
-               "`python -m analysis.accuracy --dataset fashion-mnist` runs the same study"),
+               "`python -m verification.experiments.accuracy --dataset fashion-mnist` runs the same study"),
     NotCovered("[RMT] section 4, CIFAR-10",
                "accuracies and kernels on VGG-16 features",
-               "the pretrained network is not published in a form that can be loaded. `python -m analysis.accuracy "
-               "--dataset cifar10` takes features of a small network that it trains, and no claim rests on them"),
+               "the pretrained network is not published in a form that can be loaded. `python -m "
+               "verification.experiments.accuracy --dataset cifar10` takes features of a small network that it trains, "
+               "and no claim rests on them"),
     NotCovered("[RMT] section 4, curves",
                "the printed accuracy curves point by point",
                "the released code runs the networks at different variances, so the curves compare unlike things; the "

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.equivalents import spectral_norm
+from analysis.rmt.equivalents import spectral_norm
 
 Array = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from analysis.convolution_norms import fourier_bound
-from analysis.equilibrium_point import EPS, EquilibriumPoint, Map, equilibrium_point, newton_equilibrium
+from analysis.phantom.equilibrium_point import EPS, EquilibriumPoint, Map, equilibrium_point, newton_equilibrium
 
 SMOOTH: dict[str, Callable[[Tensor], Tensor]] = {
     "softplus": functional.softplus,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import jacfwd, jacrev
 
-from analysis.equilibrium_point import Map
+from analysis.phantom.equilibrium_point import Map
 
 
 def unrolled(f: Map, z0: Tensor, steps: int, damping: float = 1.0) -> Callable[[Tensor], Tensor]:
@@ -38,7 +38,8 @@ def preconditioned_unrolled(f: Map, z0: Tensor, matrix: Tensor, steps: int) -> C
 def derivatives_of(function: Callable[[Tensor], Tensor], x: Tensor, order: int = 2) -> tuple[Tensor, ...]:
     """Derivative tensors of x [d] -> [n] by reverse mode over reverse mode over ... .
 
-    Reverse mode throughout, while `analysis.derivatives` goes forward: the two share no rule of differentiation.
+    Reverse mode throughout, while `analysis.phantom.derivatives` goes forward: the two share no rule of
+    differentiation.
 
     Returns:
         [n, d], [n, d, d], ... to the given order.

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from deq.closure import Map
-from deq.gradients.transforms import batched_map, merge_batch
-from deq.precision import full_precision, refuse_autocast
+from deq.interop.closure import Map
+from deq.interop.precision import full_precision, refuse_autocast
+from deq.interop.transforms import batched_map, merge_batch
 
 
 class Inverse(Protocol):

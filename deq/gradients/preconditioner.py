@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deq.closure import ClosedMap, Map
 from deq.gradients.implicit import Inverse
 from deq.gradients.rules import Exact, GradientRule, Neumann, Phantom
-from deq.gradients.transforms import batched_map, detached, merge_batch
+from deq.interop.closure import ClosedMap, Map
+from deq.interop.precision import full_precision
+from deq.interop.transforms import batched_map, detached, merge_batch
 from deq.linear.jacobian import JacobianProducts, LinearisedMap, as_rows, dense_jacobian
 from deq.linear.resolvent import Resolvent
-from deq.precision import full_precision
 from deq.status import LinearSolveError
 
 # Above this state size the n^3 of a dense inverse loses to a few dozen Jacobian products.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from deq.closure import Map
+from deq.interop.closure import Map
 
 # From this many elements on, tracing the linearisation of f once is cheaper than what it saves in many products; it is
 # not known how many are to come, so it waits for as many as would have paid for it.

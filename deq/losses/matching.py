@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from deq.gradients.transforms import transforms_active
+from deq.interop.transforms import transforms_active
 from deq.losses.score import (
     LogDensity,
     Reduction,

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deq.interop.precision import full_precision
 from deq.linear.series import SLOW
-from deq.precision import full_precision
 from deq.solution import Solution
 from deq.solvers.anderson import Anderson
 from deq.solvers.base import FixedPointSolver, Point, Problem, State, choose, describe_value

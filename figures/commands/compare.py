@@ -18,6 +18,7 @@ from verification.errors import UserError
 from verification.experiments.outcome import RULES, make_run, paper_steps, train_all
 from verification.paper_tables import load_cells
 from verification.provenance import provenance
+from verification.results import FOLDER
 
 
 def add_parser(subparsers: Any) -> None:
@@ -38,7 +39,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--minutes", type=float, default=60.0, metavar="M",
                         help="end all runs at the evaluation after this (default: 60)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="data folder (default: DEQPROOF_DATA)")
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    parser.add_argument("--results", type=Path, default=FOLDER, metavar="DIR", help="default: verification/results")
     parser.set_defaults(run=run)
 
 

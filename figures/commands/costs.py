@@ -22,7 +22,7 @@ EXAMPLES = """\
 examples:
   deqproof costs table1/cifar10 --device cuda                 the memory and time columns of table 1 at full size
   deqproof costs table1/cifar10 --set data.batch=8 --set model.channels=16 --set data.name=synthetic --set data.rows=64
-  deqproof costs table5 --device cuda --save results/table5-cuda.json
+  deqproof costs table5 --device cuda --save verification/results/table5-cuda.json
 
 NAME is a configuration or the beginning of some (`deqproof train --list`). Memory counts live tensors above those
 before the

@@ -18,6 +18,7 @@ from verification.errors import UserError
 from verification.experiments.appendix_c import Course, Observer, course_record
 from verification.experiments.dkef_subject import train_dkef
 from verification.provenance import provenance
+from verification.results import FOLDER
 
 
 def add_parser(subparsers: Any) -> None:
@@ -31,7 +32,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--every", type=int, default=250, metavar="N", help="steps between measurements (default: 250)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
     parser.add_argument("--data", type=Path, metavar="DIR", help="data folder (default: DEQPROOF_DATA)")
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    parser.add_argument("--results", type=Path, default=FOLDER, metavar="DIR", help="default: verification/results")
     parser.set_defaults(run=run)
 
 

@@ -23,6 +23,7 @@ from verification.context import Context
 from verification.errors import UserError
 from verification.paper_tables import SCHEMA, Row, gather, load_cells
 from verification.provenance import provenance
+from verification.results import FOLDER
 
 TRAINED = (1, 2, 3, 4, 5)
 #: Numbers of the log that a cell keeps.
@@ -38,7 +39,7 @@ def add_parser(subparsers: Any) -> None:
                                                "runs of fewer steps than the configuration's are marked as reduced, "
                                                "unless patience ended them before.")
     parser.add_argument("number", type=int, choices=sorted(TABLES), help="number of the table")
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    parser.add_argument("--results", type=Path, default=FOLDER, metavar="DIR", help="default: verification/results")
     parser.add_argument("--train", action="store_true", help="train what is missing (default: only show)")
     parser.add_argument("--only", default="", metavar="TEXT", help="rows whose name holds TEXT")
     parser.add_argument("--steps", type=int, metavar="N", help="updates a run, in place of the configuration's")

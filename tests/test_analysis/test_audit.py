@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from analysis import audit
-from analysis.iteration_cost import FlopCounter, vae_iteration_flops
+from verification.experiments.iteration_cost import FlopCounter, vae_iteration_flops
 
 
 @pytest.mark.parametrize("dim", [1, 7, 100])

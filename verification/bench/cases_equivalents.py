@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import analysis
-from analysis.mixtures import paper_mixture
+from analysis.rmt.mixtures import paper_mixture
 from analysis.rmt.released import leaky_coefficients, released_fit
 from verification.bench.case import Benchmark, Contestant, Role, Round, Settings, Work
 

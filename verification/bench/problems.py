@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import deq
-from deq.affine import AffineStructure
+from deq.density.affine import AffineStructure
 
 Solve = Callable[[Tensor, "DenseProblem"], Tensor]
 

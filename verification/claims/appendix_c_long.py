@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,17 +11,18 @@ from verification.context import Context
 from verification.evidence import Evidence, Method, holds_if
 from verification.needs import NotAtHand
 from verification.registry import Topic
+from verification.results import FOLDER
 from verification.verdict import Verdict
 
 TOPIC = Topic("appendix-c-long", "Phantom derivatives late in training (a stored run)", weight=0.1)
-STORED = Path(__file__).parents[2] / "results" / "course-sm.json"
+STORED = FOLDER / "course-sm.json"
 #: The same readings as over the first steps: nine of ten score errors below this, the gradient's cosine above that.
 NEAR_ZERO, NEAR_ONE = 0.05, 0.99
 
 
 def _stored() -> dict[str, Any]:
     if not STORED.is_file():
-        raise NotAtHand("results:course-sm", f"the stored run {STORED.name} is not in results/",
+        raise NotAtHand("results:course-sm", f"the stored run {STORED.name} is not in verification/results/",
                         "deqproof course --steps 4000 --every 250")
     return dict(json.loads(STORED.read_text(encoding="utf-8")))
 

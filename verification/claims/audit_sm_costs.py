@@ -11,11 +11,11 @@ import sympy
 import torch
 
 from analysis import audit
-from analysis.iteration_cost import vae_iteration_flops
 from deq.evaluation import FeatureStatistics, annealed_langevin, frechet_distance
 from deq.models.counts import ROWS
 from verification.context import Context
 from verification.evidence import Evidence, Method, Outcome, Subject, holds_if
+from verification.experiments.iteration_cost import vae_iteration_flops
 from verification.registry import Topic
 from verification.verdict import Verdict
 

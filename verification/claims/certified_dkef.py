@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 import deq
-from analysis.equilibrium_point import newton_equilibrium
-from analysis.loss_error import loss_error_bounds
+from analysis.phantom.equilibrium_point import newton_equilibrium
+from analysis.phantom.loss_error import loss_error_bounds
 from analysis.rigorous import (
     CertificateRejected,
     NotCertified,
@@ -24,8 +24,8 @@ from analysis.rigorous.phantom import PhantomError, Score
 from deq.models import DKEF
 from verification.context import Context
 from verification.evidence import Evidence, Method, holds_if
+from verification.experiments.certified_dkef import EnclosedModel, enclose_model, float_functions
 from verification.experiments.dkef_subject import equilibrium_features, trained_dkef
-from verification.methods.certified_dkef import EnclosedModel, enclose_model, float_functions
 from verification.registry import Topic
 from verification.verdict import Verdict
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.equivalents import CovarianceTerm
-from analysis.mixtures import paper_mixture, structured_mixture
 from analysis.rates import fit_rate
+from analysis.rmt.equivalents import CovarianceTerm
+from analysis.rmt.mixtures import paper_mixture, structured_mixture
 from verification.context import Context
 from verification.evidence import Evidence, Method, Subject, holds_if
-from verification.methods.kernel_studies import Errors, covariance_term_gap, equivalent_errors
+from verification.experiments.kernel_studies import Errors, covariance_term_gap, equivalent_errors
 from verification.registry import Topic
 from verification.verdict import Verdict
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 import deq
-from analysis.derivatives import derivatives_at
-from analysis.equilibrium_point import EPS
+from analysis.phantom.derivatives import derivatives_at
+from analysis.phantom.equilibrium_point import EPS
 from analysis.reference import high_precision
 from analysis.reference.cases import Case, dense_case, draw_cases
 from analysis.reference.unrolled import forward_derivatives_of, unrolled

@@ -11,7 +11,7 @@ from analysis.kernels.highprec import dual_reference
 from analysis.rates import Rate, fit_rate
 from verification.context import Context
 from verification.evidence import Evidence, Method, holds_if
-from verification.methods.kernel_studies import sampling_comparison, width_errors
+from verification.experiments.kernel_studies import sampling_comparison, width_errors
 from verification.registry import Topic
 from verification.verdict import Verdict
 

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 import deq
-from analysis.loss_error import fisher_divergence_error, least_phantom_steps, loss_error_bounds
-from analysis.loss_gradient_error import gradient_error_bounds
+from analysis.phantom.loss_error import fisher_divergence_error, least_phantom_steps, loss_error_bounds
+from analysis.phantom.loss_gradient_error import gradient_error_bounds
 from verification.context import Context
 from verification.evidence import Evidence, Method, Outcome, holds_if
+from verification.experiments.small_trained import LossValues, TrainedModel, loss_values, mixture_score, train_small
 from verification.methods.scalar_rates import error_ratios
-from verification.methods.small_trained import LossValues, TrainedModel, loss_values, mixture_score, train_small
 from verification.registry import Topic
 from verification.verdict import Verdict
 

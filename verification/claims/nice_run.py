@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 from verification.context import Context
 from verification.evidence import Evidence, Method, holds_if
 from verification.needs import NotAtHand
 from verification.registry import Topic
+from verification.results import FOLDER
 from verification.verdict import Verdict
 
 TOPIC = Topic("nice-run", "NICE over its 1000 iterations (a stored run)", weight=0.1)
-STORED = Path(__file__).parents[2] / "results" / "run-table4-deq-ssm-cpu.json"
+STORED = FOLDER / "run-table4-deq-ssm-cpu.json"
 #: Table 4's DEQ-SSM row: SM loss and log-likelihood with their errors over three seeds; table 10's mean iterations.
 PRINTED = {"test_sm_loss": (-2548.0, 55.0), "test_log_likelihood": (-1766.0, 48.0)}
 PRINTED_ITERATIONS = 11.8
@@ -22,8 +22,9 @@ PRINTED_ITERATIONS = 11.8
 
 def _stored() -> dict[str, Any]:
     if not STORED.is_file():
-        raise NotAtHand("results:nice-run", f"the stored run {STORED.name} is not in results/",
-                        "deqproof train table4/deq-ssm --set data.test_limit=50 --save " + f"results/{STORED.name}")
+        raise NotAtHand("results:nice-run", f"the stored run {STORED.name} is not in verification/results/",
+                        "deqproof train table4/deq-ssm --set data.test_limit=50 --save "
+                        f"verification/results/{STORED.name}")
     return dict(json.loads(STORED.read_text(encoding="utf-8")))
 
 

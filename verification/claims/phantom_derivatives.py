@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 import deq
-from analysis.derivatives import derivatives_at, iterate_derivatives
-from analysis.equilibrium_point import equilibrium_point
+from analysis.phantom.derivatives import derivatives_at, iterate_derivatives
+from analysis.phantom.equilibrium_point import equilibrium_point
 from analysis.reference.cases import Case, dense_case, draw_cases
 from analysis.reference.unrolled import derivatives_of, preconditioned_unrolled, unrolled
 from analysis.symbolic import chain_rule, noncommuting, smallest_counterexample

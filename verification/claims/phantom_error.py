@@ -10,9 +10,9 @@ from typing import Any
 import mpmath
 import torch
 
-from analysis.bounds import bounds_at
-from analysis.derivatives import derivatives_at, iterate_derivatives
-from analysis.equilibrium_point import equilibrium_point
+from analysis.phantom.bounds import bounds_at
+from analysis.phantom.derivatives import derivatives_at, iterate_derivatives
+from analysis.phantom.equilibrium_point import equilibrium_point
 from analysis.reference import high_precision
 from analysis.reference.cases import Case, dense_case, draw, draw_cases
 from analysis.symbolic import noncommuting, scalar_law

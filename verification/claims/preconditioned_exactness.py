@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 import deq
-from analysis.derivatives import derivatives_at, iterate_derivatives
-from analysis.equilibrium_point import equilibrium_point, newton_equilibrium
+from analysis.phantom.derivatives import derivatives_at, iterate_derivatives
+from analysis.phantom.equilibrium_point import equilibrium_point, newton_equilibrium
 from analysis.reference.cases import draw_cases
 from analysis.symbolic import chain_rule, chord_newton
 from verification.context import Context

@@ -10,7 +10,7 @@ import numpy as np
 
 from verification.context import Context
 from verification.evidence import Evidence, Method, Subject, holds_if
-from verification.methods.real_data import (
+from verification.experiments.real_data import (
     RELEASED_LEAKY_SIGMA_A2,
     accuracies,
     kernel_study,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import analysis
-from analysis.mixtures import GaussianMixture, MixtureSample
+from analysis.rmt.mixtures import GaussianMixture, MixtureSample
 from analysis.rmt.spectra import KernelSpectrum
 from analysis.rmt.stieltjes import Population, density, mass, solve_delta, support
 from verification.context import Context

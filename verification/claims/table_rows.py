@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from verification.context import Context
@@ -11,10 +10,11 @@ from verification.evidence import Evidence, Method, Outcome, holds_if
 from verification.experiments.table_rows import EQUILIBRIUM, EXPLICIT, Gap, exact_loss, own_loss, row_cells, welch
 from verification.needs import NotAtHand
 from verification.registry import Topic
+from verification.results import FOLDER
 from verification.verdict import Verdict
 
 TOPIC = Topic("table-rows", "Table 2: equilibrium beside explicit kernels (stored runs)", weight=0.1)
-RESULTS = Path(__file__).parents[2] / "results"
+RESULTS = FOLDER
 #: Data of table 2 and of table 3, with the number of the table.
 UCI, GAUSSIAN = {"parkinson": 2, "redwine": 2, "whitewine": 2}, {"gaussian-100": 3}
 Loss = Callable[[dict[str, Any]], float]
@@ -23,7 +23,8 @@ Loss = Callable[[dict[str, Any]], float]
 def _cells(data: str, number: int, row: str) -> list[dict[str, Any]]:
     cells = row_cells(RESULTS / f"table{number}.json", f"{data}-{row}")
     if len(cells) < 2:
-        raise NotAtHand(f"results:table{number}", f"results/table{number}.json has fewer than two runs of {data}-{row}",
+        raise NotAtHand(f"results:table{number}", f"verification/results/table{number}.json has fewer than two runs of "
+                        f"{data}-{row}",
                         f"deqproof table {number} --train --only {data}-{row}")
     return cells
 

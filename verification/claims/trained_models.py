@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from analysis.gradient_comparison import compare_during_training
-from analysis.solver_counts import SolverCount, solver_counts
 from deq import Phantom
 from deq.training import load_config
 from deq.training.costs import RowCost, measure_row
 from verification.context import Context
 from verification.evidence import Evidence, Method, Subject, holds_if
+from verification.experiments.gradient_comparison import compare_during_training
+from verification.experiments.solver_counts import SolverCount, solver_counts
 from verification.registry import Topic
 from verification.verdict import Verdict
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import deq
-from analysis.bounds import rate_and_constant
 from analysis.convolution_norms import convolution_norms
 from analysis.jacobian_norms import operator_norm
+from analysis.phantom.bounds import rate_and_constant
 from analysis.reference.cases import SMOOTH, draw
 from verification.context import Context
 from verification.evidence import Evidence, Method, Subject, holds_if

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from analysis import newton_equilibrium, score_error
-from analysis.bounds import bounds_at
-from analysis.derivatives import derivatives_at, iterate_derivatives
-from analysis.equilibrium_point import equilibrium_point
+from analysis.phantom.bounds import bounds_at
+from analysis.phantom.derivatives import derivatives_at, iterate_derivatives
+from analysis.phantom.equilibrium_point import equilibrium_point
 from deq.gradients import Phantom
 from deq.losses import score_matching
 from deq.models.jets import Jet, input_jet

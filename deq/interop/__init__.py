@@ -1,0 +1,1 @@
+"""Where torch's own machinery is met: closures, function transforms, compiled maps, autocast."""

@@ -1,0 +1,27 @@
+"""Functions made by torch.compile: solvers run their compiled code, derivatives are taken of the original."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+
+import torch
+from torch import Tensor
+
+__all__ = ["original"]
+
+
+def original(f: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """f, with the original code of whatever torch.compile made, in it or of it.
+
+    Compiled code has no second derivative, and hides from `deq.interop.closure` which tensors f closes over. Loading
+    the compiler takes a second, so it is left alone where nobody has: then nothing is compiled.
+    """
+    @wraps(f, updated=())
+    def run(*arguments: Tensor) -> Tensor:
+        if "torch._dynamo" not in sys.modules:
+            return f(*arguments)
+        with torch.compiler.set_stance("force_eager"):
+            return f(*arguments)
+    return run
