@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from verification.context import Context
 from verification.evidence import Evidence
 from verification.verdict import Verdict
 
 Check = Callable[[Context], Sequence[Evidence]]
+
+#: Between pieces of a quotation that do not stand next to each other in print.
+GAP = " [...] "
+
+
+class Reading(StrEnum):
+    """How a claim's statement relates to the quoted words."""
+
+    LITERAL = "literal"  # what the quotation says, in our notation
+    MENDED = "mended"    # the quotation with an obvious slip put right, or made precise where print is loose
+    OURS = "ours"        # an assumption of ours enters: a threshold, a window, a cell, a reading between the lines
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,11 @@ class Claim:
         needs: what must be at hand, else the claim is `UNTESTED`: "data:parkinson", "cuda", "scale:paper"
             (`verification.needs` lists them).
         figures: names of figures that show it.
+        quote: the paper's own words, verbatim and short; pieces that stand apart in print are joined by ` [...] `.
+            `source` says where they stand. Empty for a claim of this project, or where no text of the paper was at
+            hand, which `reading_note` then says.
+        reading: how the statement relates to the quotation.
+        reading_note: what was mended or assumed, in a line; needed unless the reading is literal.
     """
 
     id: str
@@ -44,3 +61,11 @@ class Claim:
     correction: str = ""
     needs: tuple[str, ...] = ()
     figures: tuple[str, ...] = ()
+    quote: str = ""
+    reading: Reading = Reading.OURS
+    reading_note: str = ""
+
+    @property
+    def literal(self) -> bool:
+        """Whether this is a paper's statement taken at its word."""
+        return bool(self.quote) and self.reading is Reading.LITERAL

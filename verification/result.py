@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from verification.claim import Claim
+from verification.claim import Claim, Reading
 from verification.evidence import Evidence, Method, Outcome, Subject
 from verification.plain import plain
 from verification.verdict import Verdict
@@ -20,7 +20,8 @@ class ClaimResult:
     """A claim after its run.
 
     Attributes:
-        id, title, source, statement, correction, expected, control_note, figures: as registered.
+        id, title, source, statement, correction, expected, control_note, figures, quote, reading, reading_note: as
+            registered.
         topic: name of the topic.
         verdict: what the evidence says. `error` where the check raised or its control did not come out.
         method: kinds of evidence, each once, in the order in which they first appear.
@@ -51,11 +52,19 @@ class ClaimResult:
     figures: tuple[str, ...] = ()
     missing: tuple[Mapping[str, str], ...] = ()
     error: str = ""
+    quote: str = ""
+    reading: Reading = Reading.OURS
+    reading_note: str = ""
 
     @property
     def deviates(self) -> bool:
         """Whether this claim turns the run red. `untested` never does: what it lacks is told instead."""
         return self.verdict is not Verdict.UNTESTED and self.verdict is not self.expected
+
+    @property
+    def literal(self) -> bool:
+        """Whether this is a paper's statement taken at its word."""
+        return bool(self.quote) and self.reading is Reading.LITERAL
 
     def to_json(self) -> dict[str, Any]:
         """The object as it stands in `claims.json`."""
@@ -74,6 +83,7 @@ class ClaimResult:
         values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value
                                   for key, value in data.items()}
         values["expected"], values["verdict"] = Verdict(data["expected"]), Verdict(data["verdict"])
+        values["reading"] = Reading(data["reading"])
         if data["control"] not in CONTROL_STATES:
             raise ValueError(f"control {data['control']!r} is none of {CONTROL_STATES}")
         for item in data["evidence"]:
@@ -93,7 +103,7 @@ def result_of(claim: Claim, topic: str, verdict: Verdict, seconds: float, eviden
         method=tuple(dict.fromkeys(str(item.method) for item in evidence)),
         evidence=tuple(evidence_json(item) for item in evidence), seconds=round(seconds, 3),
         cpu_seconds=round(cpu_seconds, 3), control=control, control_note=claim.control_note,
-        figures=tuple(claim.figures), **more)
+        figures=tuple(claim.figures), quote=claim.quote, reading=claim.reading, reading_note=claim.reading_note, **more)
 
 
 def evidence_json(item: Evidence) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from verification.claim import Reading
 from verification.coverage import NotCovered
 from verification.registry import Topic
 from verification.report import FigureView, Page, Picture, Table, Words, build
@@ -187,11 +188,26 @@ def test_a_figure_stands_once_and_is_linked_from_other_claims():
     ((BASE,), RUN, "The one claim tested came out as expected."),
     ((BASE, MANY[2]), RUN, "All 2 claims tested came out as expected."),
     ((BASE, MANY[2], MANY[3]), RUN, "All 2 claims tested came out as expected; 1 could not be tested here."),
+    ((BASE, variant(id="sm-0009", quote="x", reading=Reading.LITERAL)), RUN,
+     "All 2 claims tested came out as expected, 1 of them the papers' statements word for word."),
     ((MANY[3],), RUN, "None of the 1 claims could be tested here."),
     ((BASE,), {**RUN, "state": "partial", "claims": 9}, "Partial run: 1 of 9 claims are finished."),
 ])
 def test_headline(results, run, sentence):
-    assert f"<h1>{sentence}</h1>" in make(results, run)
+    assert f"<h1>{sentence}</h1>" in make(results, run).replace("&#39;", "'")
+
+
+def test_quotations_stand_above_statements_and_literal_ones_are_counted_apart():
+    quoted = variant(id="sm-0009", quote="we set $K = 2$", reading=Reading.LITERAL, verdict=Verdict.REFUTED)
+    assumed = variant(id="sm-0010", quote="small", reading=Reading.OURS, reading_note="small is read as below 1 %")
+    text = make([quoted, assumed, BASE])
+    assert re.search(r'<blockquote class="quote"><p>we set <math', text)
+    assert "Reading: literal</h4>" in text
+    assert "small is read as below 1 %" in text
+    assert "1 of them are statements of the two papers taken at their word: 1 refuted." in text
+    assert "[SM] score matching, literal" in text
+    assert "[SM] score matching, mended or with an assumption" in text
+    assert "taken at their word" not in make([BASE])
 
 
 def test_an_empty_run_is_a_valid_page():

@@ -80,7 +80,7 @@ def render(results: Sequence[ClaimResult], run: Mapping[str, Any], topics: Seque
     return environment.from_string(_asset("report.html")).render(
         css=Markup(_asset("report.css")), js=Markup(_asset("report.js")), run=run, results=results,
         headline=headline(results, run), counts=_counts(results), topics=_by_topic(results, topics), pages=pages,
-        sources=_by_source(results),
+        sources=_by_source(results), literal=literal_line(results),
         deviations=[result for result in results if result.deviates], meanings=MEANINGS, figures=drawn, places=places,
         gallery=[view for view in drawn.values() if view.name not in {*places, *on_pages}],
         broken=[(item.name, item.problem) for group in (figures, pages) for item in group if item.problem],
@@ -100,8 +100,21 @@ def headline(results: Sequence[ClaimResult], run: Mapping[str, Any]) -> str:
         return f"{wrong} of {tested} claims came out otherwise than expected."
     if not tested:
         return f"None of the {total} claims could be tested here."
+    literal = sum(result.literal and result.verdict is not Verdict.UNTESTED for result in results)
     start = ("The one claim" if tested == 1 else f"All {tested} claims") + " tested came out as expected"
+    if literal:
+        start += f", {literal} of them the papers' statements word for word"
     return start + (f"; {untested} could not be tested here." if untested else ".")
+
+
+def literal_line(results: Sequence[ClaimResult]) -> str:
+    """Statements of the papers taken at their word, counted apart from those with an assumption of ours."""
+    rows = [result for result in results if result.literal]
+    if not rows:
+        return ""
+    tally = ", ".join(f"{count} {verdict}" for verdict, count in _counts(rows))
+    return (f"{len(rows)} of them are statements of the two papers taken at their word: {tally}. The others mend a "
+            "statement, add an assumption of ours, or are results of this project.")
 
 
 def _counts(results: Sequence[ClaimResult]) -> list[tuple[str, int]]:
@@ -111,8 +124,12 @@ def _counts(results: Sequence[ClaimResult]) -> list[tuple[str, int]]:
 
 
 def _by_source(results: Sequence[ClaimResult]) -> list[tuple[str, int, list[tuple[str, int]]]]:
-    groups = ((title, [result for result in results if result.id.startswith(f"{key}-")])
-              for key, title in SOURCES.items())
+    groups = []
+    for key, title in SOURCES.items():
+        mine = [result for result in results if result.id.startswith(f"{key}-")]
+        word, rest = [row for row in mine if row.literal], [row for row in mine if not row.literal]
+        groups += [(f"{title}, literal", word), (f"{title}, mended or with an assumption", rest)] if word else [
+            (title, rest)]
     return [(title, len(rows), _counts(rows)) for title, rows in groups if rows]
 
 
