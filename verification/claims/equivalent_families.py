@@ -12,6 +12,7 @@ from analysis.rmt import released
 from analysis.rmt.explicit import explicit_coefficients
 from analysis.rmt.hard_tanh import conjugate_ratio
 from analysis.rmt.networks import identity_defect, leaky_layer
+from verification.claim import Reading
 from verification.context import Context
 from verification.evidence import Evidence, Method, holds_if, within
 from verification.methods.interval import Certainty, interval_evidence, less
@@ -57,6 +58,10 @@ def _increase(low: float, high: float, pieces: int) -> tuple[Certainty, int]:
               r"on $c$ alone and increases "
               r"from $2/\pi$ to $1$: one solution for a DEQ inside, none outside, where deeper hard-tanh networks "
               r"reach $(2/\pi)^L$.",
+    quote='Presenting a methodology to construct "equivalent" shallow explicit neural networks that exhibit '
+          "identical CK or NTK eigenspectral behavior as a given implicit DEQ.",
+    reading=Reading.OURS,
+    reading_note="existence and uniqueness are ours; the family is the released code's",
     expected=Verdict.SUPPORTED, control=lambda context: _hard_tanh(context, 1.001),
     control_note="the DEQ's sigma_a^2 a tenth of a per cent off")
 def hard_tanh(context: Context) -> list[Evidence]:

@@ -15,6 +15,7 @@ from analysis.rmt import identities, released
 from analysis.rmt.explicit import explicit_coefficients
 from analysis.rmt.networks import scale_free
 from analysis.rmt.partitions import KAP, SolutionSet, deq_ratios, left_sum, minimal_partition, steepest_ratios
+from verification.claim import Reading
 from verification.context import Context
 from verification.evidence import Evidence, Method, Subject, holds_if, within
 from verification.methods.interval import Certainty, less, outcome, precision
@@ -38,6 +39,8 @@ def _zeros(*groups: dict[str, sympy.Expr]) -> dict[str, bool]:
               r"for every "
               r"network of such layers, $R = 1 + \kappa P$; a layer with ratio $r \to r'$ adds $(r'-r)/r^2$ to "
               r"$\kappa Q$.",
+    reading=Reading.OURS,
+    reading_note="ours: beyond the paper",
     expected=Verdict.PROVED,
     control=lambda context: [exact(_zeros(identities.deq_identity(sympy.Integer(1)),
                                           identities.layer_identity(sympy.Integer(1))),
@@ -134,6 +137,10 @@ def _absence(strength: str, depth: int, subject: Subject = Subject.STATEMENT) ->
               r"can be solved for the ReLU DEQ.",
     correction=r"They can for $\sigma_a^2 \le 0.852786533896\ldots$ and for no larger one; three layers do for every "
                r"$\sigma_a^2 < 1$ (up to $1.134901392913\ldots$ with a free $\sigma_b^2$).",
+    quote="They prove a shallow explicit network can be carefully constructed to produce the same CK or NTK as the "
+          "DEQ. [...] Demonstrated for commonly used ReLU and Tanh DEQs.",
+    reading=Reading.OURS,
+    reading_note="two layers of leaky ReLU, as in the released code; the summary says shallow",
     expected=Verdict.CORRECTED, control=lambda context: [_absence("1/5", 1)], control_note="one layer at sigma_a^2 = "
                                                                                            "0.2",
     figures=("equivalent-depth",))
@@ -244,6 +251,8 @@ def _released(context: Context, *, ours: bool) -> list[Evidence]:
     statement=r"SLSQP on the sum of squared residuals from $(1, 0.1, 1, 0.1)$ solves the four equations of two "
               r"leaky-ReLU layers "
               r"wherever they can be solved ($\sigma_a^2 \le 0.85$), to a relative residual of $10^{-4}$.",
+    reading=Reading.OURS,
+    reading_note="released code, optimiser",
     expected=Verdict.REFUTED, control=lambda context: _released(context, ours=True),
     control_note="the bracketed solver, which finds both solutions", figures=("equivalent-branches",))
 def released_optimiser(context: Context) -> list[Evidence]:

@@ -10,6 +10,7 @@ import numpy as np
 import analysis
 from analysis.gaussian import moments, precise_moments
 from analysis.rmt import identities, released
+from verification.claim import Reading
 from verification.context import Context
 from verification.evidence import Evidence, Method, Outcome, Subject, holds_if, within
 from verification.methods.symbolic import identities as exact
@@ -38,6 +39,10 @@ def _expansion_control(context: Context) -> list[Evidence]:
               r"$\tau^2 I$ and solving the fixed point gives $\alpha_1, \ldots, \alpha_4$ and $\beta_1, \beta_2, "
               r"\beta_3$ "
               r"exactly as printed, plus a term $D X^T X + X^T X D$ whose norm vanishes with $D$.",
+    quote="the CKs and NTKs depend on the DEQ activation function and weight variances only through a system of "
+          "four nonlinear equations",
+    reading=Reading.OURS,
+    reading_note="the four equations are those of the released code; the summary does not print them",
     expected=Verdict.PROVED, control=_expansion_control, control_note="the factor 1/4 of alpha_2 dropped")
 def equations_from_expansion(context: Context) -> list[Evidence]:
     """Isserlis' formula for generic polynomials, then sympy's solve of the linear fixed point."""
@@ -238,6 +243,8 @@ def _variances(run_at: float, matched: dict[str, tuple[str, float]],
                r"network is matched at 0.3 and the hard-tanh network at 0.1, which puts coefficients off by about 10 "
                r"and 3 per "
                r"cent. Cannot be known from outside: whether the printed curves came from this state of the code.",
+    reading=Reading.OURS,
+    reading_note="released code",
     expected=Verdict.CORRECTED,
     control=lambda context: _variances(released.SIGMA_DEQ, {"leaky ReLU": ("relu", 0.21)}),
     control_note="a network matched at 0.21 instead of 0.2, with no correction beside it")
@@ -269,6 +276,8 @@ def _inner_tau(context: Context, *, shadowed: bool, subject: Subject = Subject.S
                r"about 0.009 where the leaky formula gives about 0.65, so the second layer is practically not "
                r"centred. The leaky "
                r"formula, agreeing with quadrature, mends it.",
+    reading=Reading.OURS,
+    reading_note="released code",
     expected=Verdict.CORRECTED, control=lambda context: _inner_tau(context, shadowed=True),
     control_note="the shadowed formula alone, no correction beside it")
 def released_shadowing(context: Context) -> list[Evidence]:

@@ -19,6 +19,7 @@ from analysis.reference.cases import Case, dense_case, draw_cases
 from analysis.reference.unrolled import forward_derivatives_of, unrolled
 from analysis.symbolic import chain_rule, jets
 from analysis.symbolic.kinks import kink_example
+from verification.claim import Reading
 from verification.context import Context
 from verification.evidence import Evidence, Method, Outcome, holds_if
 from verification.methods.property_cases import Comparison, gather
@@ -137,6 +138,12 @@ def _without(order: int, term: chain_rule.Term) -> Counter[chain_rule.Term]:
     id="sm-1758", title="First derivative of the equilibrium", source="[SM] Prop. 1, first part",
     statement=r"Let $z^* = f(z^*, x)$, $J = \partial f/\partial z$ and $B = \partial f/\partial x$ at $(z^*, x)$, "
               r"and let $I - J$ be invertible. Then $D z^* = S B$ with $S = (I - J)^{-1}$.",
+    quote=r"then the matrix $\mathbf{I} - \frac{\partial f_\theta}{\partial \mathbf{z}} \Big|_{\mathbf{z}^*}$ is "
+          r"invertible. Furthermore, the derivative of $\mathbf{z}^*$ with respect to $\mathbf{x}$ can be computed "
+          r"as follows [...] $\frac{\partial \mathbf{z}^*}{\partial x_i} = \left( \mathbf{I} - \frac{\partial "
+          r"f_\theta}{\partial \mathbf{z}} \Big|_{\mathbf{z}^*} \right)^{-1} \frac{\partial f_\theta}{\partial x_i} "
+          r"\Big|_{\mathbf{z}^*}$",
+    reading=Reading.LITERAL,
     expected=Verdict.PROVED, control_note="S is replaced by its transpose, and the bracket by nothing",
     control=lambda context: _evidence(context, 1, transposed_solve, Counter()))
 def first_derivative(context: Context) -> list[Evidence]:
@@ -148,6 +155,9 @@ def first_derivative(context: Context) -> list[Evidence]:
     id="sm-930c", title="Second derivative of the equilibrium", source="[SM] Prop. 1, second part",
     statement=r"For $f$ twice continuously differentiable, $D^2 z^*[u,v] = S \left( f_{xx}[u,v] + f_{zx}[D z^* u, v] "
               r"+ f_{zx}[D z^* v, u] + f_{zz}[D z^* u, D z^* v] \right)$.",
+    quote=r"if $f_\theta$ is additionally twice continuously differentiable, the second-order derivative of "
+          r"$\mathbf{z}^*$ with respect to $\mathbf{x}$ can be computed as follows",
+    reading=Reading.LITERAL,
     expected=Verdict.PROVED, control_note="one of the two mixed terms is left out",
     control=lambda context: _evidence(context, 2, missing_cross_term, _without(2, chain_rule.term(("v",), "u"))))
 def second_derivative(context: Context) -> list[Evidence]:
@@ -206,6 +216,10 @@ def _parameter_gradient(context: Context, transpose: bool) -> list[Evidence]:
     statement=r"For a loss $L(z^*)$ and parameters $\theta$ of $f$, $\partial L/\partial\theta = "
               r"\left(\partial L/\partial z^*\right) (I - J)^{-1} \, \partial f/\partial\theta$: one adjoint "
               r"solve, whatever solver found $z^*$.",
+    quote="the score function can be computed in terms of the fixed point of the DEQ without storing the "
+          "intermediate activation values",
+    reading=Reading.MENDED,
+    reading_note="stated for parameters too, where print speaks of the score; the formula is (8) transposed",
     expected=Verdict.SUPPORTED, control_note="the adjoint solve uses I - J instead of its transpose",
     control=lambda context: _parameter_gradient(context, transpose=True))
 def parameter_gradient(context: Context) -> list[Evidence]:
@@ -225,6 +239,9 @@ def _kink(context: Context, activation: str) -> list[Evidence]:
     id="sm-6e69", title="Proposition 1 at a kink", source="[SM] Prop. 1 with a ReLU cell (deqproof's reading)",
     statement=r"The formulas of Proposition 1 describe $z^*$ to second order at every $x$ with a ReLU activation as "
               r"well, with autograd's convention $\mathrm{ReLU}'(0) = \mathrm{ReLU}''(0) = 0$.",
+    quote=r"if $f_\theta$ is additionally twice continuously differentiable",
+    reading=Reading.OURS,
+    reading_note="the proposition excludes ReLU; the claim is that it must",
     expected=Verdict.REFUTED, control_note="a smooth activation with the same value and slopes elsewhere (x^2 near 0)",
     control=lambda context: _kink(context, "square"), figures=())
 def kink(context: Context) -> list[Evidence]:

@@ -9,6 +9,7 @@ import numpy as np
 import analysis
 from analysis.kernels.highprec import dual_reference
 from analysis.rates import Rate, fit_rate
+from verification.claim import Reading
 from verification.context import Context
 from verification.evidence import Evidence, Method, holds_if
 from verification.experiments.kernel_studies import sampling_comparison, width_errors
@@ -58,6 +59,9 @@ def _fixed_point_evidence(context: Context, *, mistaken: bool = False) -> Sequen
     statement=r"The conjugate kernel of a DEQ is the fixed point of $G_{ij} = E[\phi(u_i)\phi(u_j)]$, $u \sim N(0, "
               r"\sigma_a^2 G + \sigma_b^2 X^T X)$, its tangent kernel "
               r"$G_{ij} / (1 - \sigma_a^2 E[\phi'(u_i)\phi'(u_j)])$; both are computed to $10^{-10}$ in every entry.",
+    quote="analysis of the conjugate kernel (CK) and neural tangent kernel (NTK) matrices of DEQs",
+    reading=Reading.OURS,
+    reading_note="definitions from the released code; the paper's own text is not at hand",
     expected=Verdict.SUPPORTED,
     control=lambda context: _fixed_point_evidence(context, mistaken=True),
     control_note="covariances off by one per cent in the reference")
@@ -101,6 +105,9 @@ def _rates(context: Context, key: str, limit: float | None = None) -> Sequence[E
     id="rmt-b3f8", title="Finite DEQs with tied weights approach the kernel like one over the root of the width",
     source="[RMT] section 2, CK",
     statement=r"For a DEQ of width $m$ with tied Gaussian weights, $\|Z^T Z - G\|_F$ falls like $m^{-1/2}$.",
+    quote="analysis of the conjugate kernel (CK) and neural tangent kernel (NTK) matrices of DEQs",
+    reading=Reading.OURS,
+    reading_note="the rate is ours; the paper's own text is not at hand",
     expected=Verdict.SUPPORTED,
     control=lambda context: _rates(context, "ck", 0.9),
     control_note=r"the limit of a DEQ with $\sigma_a^2 = 0.9$ for networks with 0.4",
@@ -115,6 +122,9 @@ def width_rate(context: Context) -> Sequence[Evidence]:
     source="[RMT] NTK of a DEQ",
     statement=r"The empirical tangent kernel of the readout and $A$ approaches $G / (1 - \sigma_a^2 E[\phi' \phi'])$ "
               r"like $m^{-1/2}$.",
+    quote="Neural tangent kernels (NTKs) - Closely related to CKs",
+    reading=Reading.OURS,
+    reading_note="which weights are trained is inferred from the formula in the released code",
     expected=Verdict.SUPPORTED,
     control=lambda context: _rates(context, "crossed"),
     control_note="the empirical kernel with B trained too, against the same limit",
@@ -129,6 +139,8 @@ def tangent_of_readout_and_recurrence(context: Context) -> Sequence[Evidence]:
     source="deqproof",
     statement=r"With $B$ trained as well the tangent kernel is $(G + \sigma_b^2 X^T X \circ E[\phi'\phi']) / "
               r"(1 - \sigma_a^2 E[\phi'\phi'])$, reached like $m^{-1/2}$.",
+    reading=Reading.OURS,
+    reading_note="ours: beyond the paper",
     expected=Verdict.SUPPORTED,
     control=lambda context: _rates(context, "crossed back"),
     control_note="the empirical kernel without B against the same limit",
@@ -167,6 +179,8 @@ def _sampling(context: Context, tolerance: float) -> Sequence[Evidence]:
     source="[RMT] released code, sampled CK",
     statement=r"The mean of $Z^T Z$ over $\lfloor p^2 / m \rfloor$ networks of width $m = 1000$, iterated to a "
               r"spectral norm of $5 \cdot 10^{-6}$, is the conjugate kernel to that accuracy.",
+    reading=Reading.OURS,
+    reading_note="released code, sampled conjugate kernel",
     expected=Verdict.REFUTED,
     control=lambda context: _sampling(context, 0.2),
     control_note="the same scheme held to a relative error of 20 per cent, which it meets",
@@ -205,6 +219,8 @@ def _dual_evidence(context: Context, *, mistaken: bool = False) -> Sequence[Evid
     source="deqproof",
     statement=r"$E[\phi(u)\phi(v)]$ and $E[\phi'(u)\phi'(v)]$ of jointly Gaussian $u$, $v$ of any variances, by closed "
               r"form, by Mehler's series with its tail bound, and by quadrature along the kinks, are the same numbers.",
+    reading=Reading.OURS,
+    reading_note="ours: beyond the paper",
     expected=Verdict.SUPPORTED,
     control=lambda context: _dual_evidence(context, mistaken=True),
     control_note="covariances off by one per cent in one of the methods")

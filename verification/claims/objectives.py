@@ -8,6 +8,7 @@ import mpmath
 import sympy
 import torch
 
+from verification.claim import Reading
 from verification.context import Context
 from verification.evidence import Evidence, Method, holds_if
 from verification.methods.symbolic import identities
@@ -62,6 +63,9 @@ def _quadrature(share: float) -> Evidence:
     id="sm-38ba", title="Score matching is the Fisher divergence up to a constant", source="[SM] §2, eq. (1)",
     statement=r"For $p\,s$ vanishing at infinity, $E_p[\frac{1}{2}|s|^2 + \mathrm{tr}(D s)] = \frac{1}{2} "
               r"E_p|s - \nabla\log p|^2 - \frac{1}{2} E_p|\nabla\log p|^2$.",
+    quote=r"finds that the Fisher divergence can be rewritten as $\mathcal{D}_F = \mathcal{J}_{\text{SM}} + C$, "
+          r"where $C$ is a constant independent of $\theta$",
+    reading=Reading.LITERAL,
     expected=Verdict.PROVED, control_note="half the trace",
     control=lambda context: [_integration_by_parts(sympy.Rational(1, 2)), _quadrature(0.5)])
 def score_matching(context: Context) -> list[Evidence]:
@@ -98,6 +102,9 @@ def _denoising(smoothed: bool) -> list[Evidence]:
     id="sm-5358", title="Denoising score matching learns the smoothed score", source="[SM] §2, eq. (2)",
     statement=r"$E\,\frac{1}{2}|s(\tilde x) + (\tilde x - x)/\sigma^2|^2$ with $\tilde x = x + \sigma \epsilon$ is "
               r"minimised by the score of the data smoothed with $N(0, \sigma^2)$.",
+    quote=r"at the cost of recovering the perturbed data $p_{\sigma}(\tilde{\mathbf{x}})$ instead of the true data "
+          r"distribution $p_{\text{data}}(\mathbf{x})$",
+    reading=Reading.LITERAL,
     expected=Verdict.PROVED, control_note="the score of the unsmoothed data", control=lambda context: _denoising(False))
 def denoising(context: Context) -> list[Evidence]:
     """Conditional means in closed form."""
@@ -141,6 +148,10 @@ def _sliced(context: Context, unit_length: bool) -> list[Evidence]:
     id="sm-d7ba", title="Sliced score matching averages to score matching", source="[SM] §2, eq. (3)",
     statement=r"If $E\,v v^T = I$ then $E_v[\frac{1}{2}(v \cdot s)^2 + v \cdot D s\, v] = E_v[\frac{1}{2}|s|^2 + v "
               r"\cdot D s\, v] = \frac{1}{2}|s|^2 + \mathrm{tr}(D s)$: SSM and SSM-VR are unbiased for SM.",
+    quote=r"can be computed analytically, and it equals to $\frac{1}{2} \left\| \nabla_{\mathbf{x}} \log "
+          r"\tilde{p}_{\theta}(\mathbf{x}) \right\|_2^2$",
+    reading=Reading.MENDED,
+    reading_note="SSM-VR is read with $E_x$ on its second term too, which (4) lacks",
     expected=Verdict.PROVED, control_note="directions of unit length, where E vv^T = I/d",
     control=lambda context: _sliced(context, unit_length=True))
 def sliced(context: Context) -> list[Evidence]:

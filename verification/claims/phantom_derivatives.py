@@ -16,6 +16,7 @@ from analysis.phantom.equilibrium_point import equilibrium_point
 from analysis.reference.cases import Case, dense_case, draw_cases
 from analysis.reference.unrolled import derivatives_of, preconditioned_unrolled, unrolled
 from analysis.symbolic import chain_rule, noncommuting, smallest_counterexample
+from verification.claim import Reading
 from verification.context import Context
 from verification.evidence import Evidence, Method, Subject, holds_if
 from verification.methods.property_cases import Comparison, gather
@@ -116,6 +117,9 @@ def _first(context: Context, formula: Recursion) -> list[Evidence]:
     id="sm-b592", title="First derivative of K phantom steps", source="[SM] Prop. 2, first part; eq. (10)",
     statement=r"Start at $z^{(0)} = z^*$, held fixed, and apply $f$ with differentiation on, $K$ times. Then "
               r"$D z^{(K)} = \sum_{k=0}^{K-1} J^k B$.",
+    quote=r"$\frac{\partial \mathbf{z}^{(K)}}{\partial x_i} = \sum_{k=0}^{K-1} \mathbf{J}^k \frac{\partial "
+          r"f_\theta}{\partial x_i} \Big|_{\mathbf{z}^*}$",
+    reading=Reading.LITERAL,
     expected=Verdict.PROVED, control_note="the sum runs to K instead of K - 1",
     control=lambda context: _first(context, one_term_more))
 def first_derivative(context: Context) -> list[Evidence]:
@@ -140,6 +144,10 @@ def _second(context: Context, formula: Recursion) -> list[Evidence]:
     statement=r"With $D_k = D z^{(k)}$ and $H(D) = f_{xx} + f_{zx}[D\cdot,\cdot] + f_{zx}[\cdot,D\cdot] + "
               r"f_{zz}[D\cdot,D\cdot]$ at $(z^*, x)$, $D^2 z^{(k+1)} = J\, D^2 z^{(k)} + H(D_k)$ from "
               r"$D^2 z^{(0)} = 0$, that is $D^2 z^{(K)} = \sum_{k<K} J^{K-1-k} H(D_k)$.",
+    quote=r"Similarly, if $f_\theta$ is twice continuously differentiable, the second-order derivative "
+          r"$\frac{\partial^2 \mathbf{z}^{(K)}}{\partial x_i \partial x_j}$ at $\mathbf{z}^*$ satisfies",
+    reading=Reading.MENDED,
+    reading_note="the recursion that the proof needs, in place of the printed one for $A_K$, $B_K$, $C_K$",
     expected=Verdict.PROVED, control_note="H is taken at the new first derivative instead of the old one",
     control=lambda context: _second(context, stale_bracket))
 def second_derivative(context: Context) -> list[Evidence]:
@@ -194,6 +202,11 @@ def _limit_symbolic() -> Evidence:
     id="sm-02e3", title="Phantom derivatives converge to the exact ones", source="[SM] Prop. 2, limits",
     statement=r"If the spectral radius of $J$ is below one, $D z^{(K)} \to D z^*$ and $D^2 z^{(K)} \to D^2 z^*$ as "
               r"$K \to \infty$.",
+    quote=r"Hence as $K \rightarrow \infty$, the derivative $\left. \frac{\partial \mathbf{z}^{(K)}}{\partial x_i} "
+          r"\right|_{\mathbf{z}^*}$ converges to the true derivative [...] if $f_\theta$ is twice continuously "
+          "differentiable, the second-order derivative",
+    reading=Reading.MENDED,
+    reading_note="a spectral radius below one is added: the proposition states no contraction",
     expected=Verdict.PROVED, control_note="the spectral radius is 1.2",
     control=lambda context: _limit(context, contractive=False))
 def limits(context: Context) -> list[Evidence]:
@@ -215,6 +228,10 @@ def _start(first: int) -> list[Evidence]:
     statement=r"The coefficients $A_K$ of $D z^{(K)} = A_K B$ obey $A_K = J A_{K-1} + I$ with $A_0 = I$.",
     correction=r"$A_0 = 0$: no step has been taken and $z^{(0)}$ does not depend on $x$. Then $A_1 = I$, as the "
                r"proof's own base case needs, and $A_K = I + J + \dots + J^{K-1}$.",
+    quote=r"$\mathbf{A}_K = \left. \frac{\partial f_{\theta}}{\partial \mathbf{z}} \right|_{\mathbf{z}^*} "
+          r"\mathbf{A}_{K-1} + \mathbf{I}$ [...] with initial conditions $\mathbf{A}_0 = \mathbf{I}, \mathbf{B}_0 = "
+          r"\mathbf{0}, \mathbf{C}_0 = \mathbf{0}$",
+    reading=Reading.LITERAL,
     expected=Verdict.CORRECTED, control_note="the recursion is started from 2 I",
     control=lambda context: _start(2))
 def starting_value(context: Context) -> list[Evidence]:
@@ -248,6 +265,11 @@ def _without_outer_factor() -> Evidence:
               r"acting from the left.",
     correction=r"Each factor $S$ acts on its own leg: the limits are $S f_{zx}[S B\cdot,\cdot]$ and "
                r"$S f_{zz}[S B\cdot, S B\cdot]$. The printed form holds where all factors commute, as for $n = 1$.",
+    quote=r"$\lim_{K \rightarrow \infty} \mathbf{B}_K = \left( \mathbf{I} - \left. \frac{\partial "
+          r"f_{\theta}}{\partial \mathbf{z}} \right|_{\mathbf{z}^*} \right)^{-2}$ [...] $\lim_{K \rightarrow "
+          r"\infty} \mathbf{C}_K = \left( \mathbf{I} - \left. \frac{\partial f_{\theta}}{\partial \mathbf{z}} "
+          r"\right|_{\mathbf{z}^*} \right)^{-3}$",
+    reading=Reading.LITERAL,
     expected=Verdict.CORRECTED, control_note="the correction without its outer factor S, for n = 1 with free symbols",
     control=lambda context: [_without_outer_factor()])
 def second_order_limits(context: Context) -> list[Evidence]:
@@ -284,6 +306,9 @@ def _index_range(first: int) -> list[Evidence]:
     statement=r"The phantom iterates entering $D z^{(K)}$ are indexed by $1 \le k \le K$: "
               r"$D z^{(K)} = \sum_{k=1}^{K} J^k B$.",
     correction=r"The index starts at zero: $D z^{(K)} = \sum_{k=0}^{K-1} J^k B$, from $B$ itself on.",
+    quote=r"set $\mathbf{z}^{(0)} = \mathbf{z}^*$ and $\mathbf{z}^{(k+1)} = f_\theta(\mathbf{z}^{(k)}, \mathbf{x})$ "
+          r"for $1 \leq k \leq K$",
+    reading=Reading.LITERAL,
     expected=Verdict.CORRECTED, control_note="the range starts at 2",
     control=lambda context: _index_range(2))
 def index_range(context: Context) -> list[Evidence]:
@@ -318,6 +343,11 @@ def _neumann(context: Context, radius: float) -> list[Evidence]:
     id="sm-d3d9", title="Neumann series of the inverse", source="[SM] §3.4, eq. (9)",
     statement=r"For spectral radius of $J$ below one, $(I - J)^{-1} = \sum_{k \ge 0} J^k$, with remainder "
               r"$J^K (I - J)^{-1}$ after $K$ terms.",
+    quote=r"$\sum_{k=0}^{\infty} \left( \left. \frac{\partial f_\theta}{\partial \mathbf{z}} \right|_{\mathbf{z}^*} "
+          r"\right)^k \left. \frac{\partial f_\theta}{\partial x_i} \right|_{\mathbf{z}^*} = \left( \mathbf{I} - "
+          r"\left. \frac{\partial f_\theta}{\partial \mathbf{z}} \right|_{\mathbf{z}^*} \right)^{-1}$",
+    reading=Reading.MENDED,
+    reading_note="the hypothesis, a spectral radius below one, and the remainder are added",
     expected=Verdict.PROVED, control_note="spectral radius 1.05",
     control=lambda context: _neumann(context, 1.05))
 def neumann_series(context: Context) -> list[Evidence]:

@@ -12,6 +12,7 @@ import analysis
 from analysis.rmt.mixtures import GaussianMixture, MixtureSample
 from analysis.rmt.spectra import KernelSpectrum
 from analysis.rmt.stieltjes import Population, density, mass, solve_delta, support
+from verification.claim import Reading
 from verification.context import Context
 from verification.evidence import Evidence, Method, holds_if, within
 from verification.registry import Topic
@@ -92,6 +93,10 @@ def _bulk(context: Context, matched_at: float) -> list[Evidence]:
               r"the law of $c + \alpha_1\lambda$ with $\lambda$ from Silverstein's equation and $c = \gamma^2 - "
               r"\tau_0^2\alpha_1$ "
               r"(for the NTK $\beta_1$ and $\kappa^2$).",
+    quote="to analyze the eigenspectra of conjugate kernel and neural tangent kernel matrices for implicit deep "
+          "equilibrium models on high-dimensional Gaussian mixture data",
+    reading=Reading.OURS,
+    reading_note="the limit law is ours, from the equivalent",
     expected=Verdict.SUPPORTED, control=lambda context: _bulk(context, 0.6), control_note="the limit at sigma_a^2 = "
                                                                                           "0.6",
     figures=("kernel-spectra",))
@@ -256,6 +261,10 @@ def _side_by_side(context: Context, matched_at: float) -> list[Evidence]:
               r"(hard-tanh) equivalent by no more than "
               r"its distance from the deterministic equivalent, and from that of a plain network of equal depth by "
               r"several times as much.",
+    quote="shallow explicit neural networks that exhibit identical CK or NTK eigenspectral behavior as a given "
+          "implicit DEQ",
+    reading=Reading.OURS,
+    reading_note="identical is read as no farther than both are from the equivalent",
     expected=Verdict.SUPPORTED, control=lambda context: _side_by_side(context, 0.6),
     control_note="networks matched at sigma_a^2 = 0.6 beside DEQs at 0.2", figures=("kernel-spectra",))
 def side_by_side(context: Context) -> list[Evidence]:

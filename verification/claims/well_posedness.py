@@ -16,6 +16,7 @@ from analysis.convolution_norms import convolution_norms
 from analysis.jacobian_norms import operator_norm
 from analysis.phantom.bounds import rate_and_constant
 from analysis.reference.cases import SMOOTH, draw
+from verification.claim import Reading
 from verification.context import Context
 from verification.evidence import Evidence, Method, Subject, holds_if
 from verification.methods.property_cases import Comparison, gather
@@ -72,6 +73,10 @@ def _frobenius_proof() -> Evidence:
     statement=r"For a 1-Lipschitz activation, $W \to W / (\lambda (\|W\|_F + \epsilon))$ with $\lambda > 1$ makes "
               r"$f(z) = \sigma(W z + b)$ a contraction with factor below $1/\lambda$: a unique equilibrium exists for "
               r"every $x$.",
+    quote=r"$\mathbf{W} \rightarrow \mathbf{W}/\lambda(\|\mathbf{W}\|_{\text{F}} + \epsilon)$, where $\lambda > 1$ "
+          r"is hyperparameter [...] This constraint ensures the spectral norm of the weight matrix $\mathbf{W}$ to "
+          "be less than one",
+    reading=Reading.LITERAL,
     expected=Verdict.PROVED, control_note="lambda = 0.8 in place of a number above one",
     control=lambda context: _dense_lipschitz(context, 0.8))
 def dense(context: Context) -> list[Evidence]:
@@ -121,6 +126,11 @@ def _bounds_chain(context: Context) -> Evidence:
               r"convolution a contraction.",
     correction=r"Its operator norm can reach $\sqrt{h w}\,\|k\|_F$ for an $h \times w$ kernel. Divide by $\max_\omega "
                r"|\hat k(\omega)|_2 \le \sum_s |k_s|_2 \le \sqrt{h w}\,\|k\|_F$ instead: each is a proved bound.",
+    quote=r"or a convolutional layer when $\mathbf{W}$ is a convolutional kernel [...] This constraint ensures the "
+          r"spectral norm of the weight matrix $\mathbf{W}$ to be less than one",
+    reading=Reading.OURS,
+    reading_note=r"$\|W\|_F$ is read as the norm of the kernel, as released; with the convolution's matrix the "
+                 "sentence is true",
     expected=Verdict.CORRECTED, control_note="the operator norm is bounded by |k|_F / 2 for a 1x1 kernel",
     control=lambda context: _convolution_norm(Fraction(2), 1, 8), figures=("convolution-picard",))
 def convolution(context: Context) -> list[Evidence]:
@@ -169,6 +179,11 @@ def _picard(context: Context, scale: float) -> list[Evidence]:
 @TOPIC.claim(
     id="sm-6398", title="Picard on a normalised convolution", source="[SM] §3.2 with convolutional cells (table 7)",
     statement=r"With $\|k\|_F < 1$, Picard iteration on $z = \mathrm{softplus}(k * z) + x$ converges.",
+    quote=r"or a convolutional layer when $\mathbf{W}$ is a convolutional kernel [...] the direct Picard iteration "
+          "will converge linearly to the fixed point",
+    reading=Reading.OURS,
+    reading_note=r"$\|W\|_F$ is read as the norm of the kernel, as released; table 7 calls $W$ the linearized "
+                 "version of the layer, under which the sentence is true",
     expected=Verdict.REFUTED, control_note="the kernel divided by its operator bound 5 |k|_F",
     control=lambda context: _picard(context, 5.0), figures=("convolution-picard",))
 def picard_diverges(context: Context) -> list[Evidence]:
@@ -197,6 +212,11 @@ def _residual(context: Context, shortcut: float) -> list[Evidence]:
 @TOPIC.claim(
     id="sm-8f51", title="Residual blocks with small weights", source="deqproof, on [SM] §3.2 with residual cells",
     statement=r"A residual block $f(z) = z + F(z) + g(x)$ contracts once the weights of $F$ are small.",
+    quote="$h$ is a (normalized) residue block with each convolution weight has its Frobenius norm constrained to "
+          "ensure contractiveness",
+    reading=Reading.OURS,
+    reading_note="the block's shortcut is taken as it is; (normalized) is not explained in print, and may mean more "
+                 "than the weights",
     expected=Verdict.REFUTED, control_note="the shortcut is halved: z/2 + F(z)",
     control=lambda context: _residual(context, 0.5))
 def residual(context: Context) -> list[Evidence]:
@@ -262,6 +282,9 @@ def _picard_rate(context: Context, contraction: float) -> list[Evidence]:
     statement=r"If $f(\cdot, x)$ has Lipschitz constant $q < 1$, then $z^{(k+1)} = f(z^{(k)}, x)$ converges from "
               r"every start to the only solution of $z = f(z, x)$, with $|z^{(k)} - z^*| \le \frac{q^k}{1-q} |z^{(1)} "
               r"- z^{(0)}|$.",
+    quote=r"the direct Picard iteration will converge linearly to the fixed point $\mathbf{z}^*$",
+    reading=Reading.MENDED,
+    reading_note="linear convergence is made precise by Banach's a-priori bound",
     expected=Verdict.SUPPORTED, control_note="weights of norm 1.6 with the bound for q = 0.9",
     control=lambda context: _picard_rate(context, 1.6))
 def picard_rate(context: Context) -> list[Evidence]:
