@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from deq.names import unknown
+
 Array = NDArray[np.float64]
 
 
@@ -107,8 +109,7 @@ def as_activation(activation: str | Activation | Callable[[Array], Array], kinks
         return activation
     if isinstance(activation, str):
         if activation not in ACTIVATIONS:
-            known = ", ".join(sorted(ACTIVATIONS))
-            raise ValueError(f"unknown activation {activation!r}; known: {known}, or pass a callable")
+            raise ValueError(unknown("activation", activation, sorted(ACTIVATIONS)) + "; a callable will do, too")
         return ACTIVATIONS[activation]
     if callable(activation):
         return Activation(getattr(activation, "__name__", "callable"), activation, kinks=kinks)

@@ -11,6 +11,7 @@ from importlib import metadata
 
 import figures.commands
 from deq.data import DataError
+from figures.commands._parser import Parser
 from verification.errors import UserError
 
 EXAMPLES = """\
@@ -37,7 +38,7 @@ def version() -> str:
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser with all verbs."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="deqproof", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES,
         description="Verifies the theory of deep equilibrium models, claim by claim, and ships the tools that come out "
                     "of it.")

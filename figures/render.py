@@ -18,6 +18,7 @@ matplotlib.use("Agg")  # no window is ever opened; must come before pyplot
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from deq.names import unknown
 from figures.registry import FigureSpec, load_figures
 from figures.style import DARK, LIGHT, SETTINGS, Theme
 from verification.errors import UserError
@@ -40,9 +41,9 @@ def render_all(store: Store, names: Sequence[str] = (), jobs: int = 1) -> list[F
         UserError: a name that is not registered.
     """
     specs = load_figures()
-    unknown = [name for name in names if name not in specs]
-    if unknown:
-        raise UserError(f"no figure {unknown[0]!r}; registered are: {', '.join(sorted(specs)) or 'none'}")
+    for name in names:
+        if name not in specs:
+            raise UserError(unknown("figure", name, sorted(specs)))
     chosen = [spec for spec in specs.values() if not names or spec.name in names]
     if jobs < 2 or sum(all(store.has_record(name) for name in spec.records) for spec in chosen) < WORTH_SHARING:
         return [render(spec, store) for spec in chosen]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
+from deq.names import nearest
 from verification.errors import UserError
 from verification.registry import Topic
 
@@ -24,7 +25,10 @@ def select(topics: Sequence[Topic], patterns: Sequence[str] = ()) -> list[Topic]
     for pattern in wanted:
         if not any(_matches(pattern, claim.id, topic.name) for topic in topics for claim in topic.claims):
             names = "\n".join(f"  {topic.name:<28} {len(topic.claims):>3} claims   {topic.title}" for topic in topics)
-            raise UserError(f"--only {pattern!r} matches no claim. Papers: {', '.join(PAPERS)}. Topics:\n"
+            ids = [claim.id for topic in topics for claim in topic.claims]
+            near = nearest(pattern, [*(topic.name for topic in topics), *ids])
+            hint = f"; did you mean {' or '.join(near)}?" if near else "."
+            raise UserError(f"--only {pattern!r} matches no claim{hint} Papers: {', '.join(PAPERS)}. Topics:\n"
                             f"{names or '  (none registered)'}\n`deqproof claims` lists the claims.")
     if not wanted:
         return [topic for topic in topics if topic.claims]

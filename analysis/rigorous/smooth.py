@@ -14,6 +14,7 @@ from flint import arb
 
 from analysis.rigorous.balls import NotCertified
 from analysis.rigorous.certainty import less_equal
+from deq.names import unknown
 
 Function = Callable[[arb], arb]
 WIDE = 1e-6  # above this radius a formula overestimates; endpoints and mean values do better
@@ -199,6 +200,6 @@ def ball_activation(name: str) -> BallActivation:
         NotCertified: no enclosure of it is known; the message lists those that are.
     """
     if name not in BALL_ACTIVATIONS:
-        known = ", ".join(sorted(BALL_ACTIVATIONS))
-        raise NotCertified(f"no rigorous enclosure of activation {name!r}; known: {known}")
+        raise NotCertified("no rigorous enclosure: "
+                           + unknown("activation", name, sorted(BALL_ACTIVATIONS)))
     return BALL_ACTIVATIONS[name]

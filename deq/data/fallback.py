@@ -13,6 +13,7 @@ from deq.data.gaussians import load_gaussian
 from deq.data.locate import find
 from deq.data.tabular import Preprocessing, Tabular, drop_correlated, prepare
 from deq.data.uci import load_parkinson, load_wine
+from deq.names import unknown
 
 TABULAR = ("parkinson", "redwine", "whitewine", "breast-cancer", "gaussian-D")
 
@@ -42,7 +43,7 @@ def load_tabular(name: str, folder: str | os.PathLike[str] | None = None, option
         return load_breast_cancer_table(options)
     if name.startswith("gaussian-") and name.removeprefix("gaussian-").isdigit():
         return load_gaussian(int(name.removeprefix("gaussian-")))
-    raise ValueError(f"unknown table {name!r}; choose one of {', '.join(TABULAR)}")
+    raise ValueError(unknown("table", name, TABULAR))
 
 
 def parkinson_or_stand_in(folder: str | os.PathLike[str] | None = None,

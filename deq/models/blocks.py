@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import deq
+from deq.names import unknown
 
 
 @dataclass(frozen=True)
@@ -143,5 +144,5 @@ def equilibrium_layers(module: nn.Module) -> dict[str, deq.DEQ]:
 def check_variant(variant: str, known: tuple[str, ...]) -> str:
     """Return `variant`, or raise ValueError that lists what is known."""
     if variant not in known:
-        raise ValueError(f"variant {variant!r} is not known; take one of {', '.join(known)}")
+        raise ValueError(unknown("variant", variant, known))
     return variant

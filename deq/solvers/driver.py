@@ -10,6 +10,7 @@ from torch import Tensor
 
 from deq.interop.precision import full_precision
 from deq.linear.series import SLOW
+from deq.names import unknown
 from deq.solution import Solution
 from deq.solvers.anderson import Anderson
 from deq.solvers.base import FixedPointSolver, Point, Problem, State, choose, describe_value
@@ -46,7 +47,7 @@ def as_solver(solver: str | FixedPointSolver[Any]) -> FixedPointSolver[Any]:
     if not isinstance(solver, str):
         raise TypeError(f"solver is {describe_value(solver)}; give a name ({', '.join(SOLVERS)}) or a solver object")
     if solver not in SOLVERS:
-        raise ValueError(f"unknown solver {solver!r}; known are {', '.join(SOLVERS)}")
+        raise ValueError(unknown("solver", solver, SOLVERS))
     return SOLVERS[solver]()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from deq.names import unknown
 from figures.publish import publish
 from verification.bench.case import Settings
 from verification.bench.catalogue import load_benchmarks
@@ -65,9 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{benchmark.name:<16} {benchmark.title} ({benchmark.size}: "
                   f"{', '.join(str(size) for size in benchmark.sizes)})")
         return 0
-    unknown = [name for name in arguments.names if name not in known]
-    if unknown:
-        raise UserError(f"no benchmark {unknown[0]!r}; there are {', '.join(known)}")
+    for name in arguments.names:
+        if name not in known:
+            raise UserError(unknown("benchmark", name, known))
     for name in ("repeats", "threads"):
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             raise UserError(f"--{name} must be at least 1, not {getattr(arguments, name)}")

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from deq.data import DataError
+from deq.names import nearest
 from deq.training import ConfigError, list_configs
 from deq.training.costs import measure_rows
 from deq.training.engine import provenance
@@ -48,7 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure and print; the exit status."""
     chosen = [name for name in list_configs() if any(name.startswith(wanted) for wanted in arguments.names)]
     if not chosen:
-        raise UserError(f"no configuration begins with {', '.join(arguments.names)}; see `deqproof train --list`")
+        near = nearest(arguments.names[0], list_configs())
+        raise UserError(f"no configuration begins with {', '.join(arguments.names)}"
+                        + (f"; did you mean {' or '.join(near)}?" if near else "") + " See `deqproof train --list`")
     overrides = parse_overrides(arguments.set)
     try:
         rows = measure_rows(chosen, overrides, device=arguments.device, repeats=arguments.repeats, data=arguments.data)

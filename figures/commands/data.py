@@ -10,6 +10,7 @@ from typing import Any
 from deq.data.catalogue import CELEBA_SOURCE, DATASETS, Dataset
 from deq.data.images import find_celeba
 from deq.data.locate import DataError, MissingDataError, check, find, locate, search_path
+from deq.names import unknown
 from verification.errors import UserError
 
 
@@ -27,9 +28,10 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it and return the exit status: 1 where something that was asked for is missing or damaged."""
-    unknown = sorted(set(arguments.names) - set(DATASETS) - {"celeba"})
-    if unknown:
-        raise UserError(f"unknown data set {unknown[0]!r}; known are {', '.join([*DATASETS, 'celeba'])}")
+    known = [*DATASETS, "celeba"]
+    for name in arguments.names:
+        if name not in known:
+            raise UserError(unknown("data set", name, known))
     try:
         folders = search_path(arguments.data)
     except MissingDataError as error:

@@ -43,7 +43,7 @@ def add_parser(subparsers: Any) -> None:
                                    description="Checks every claim and its negative control, and writes the report.")
     parser.add_argument("--only", nargs="+", action="extend", default=[], metavar="PATTERN",
                         help="paper (sm, rmt, own), or a glob or part of a claim id or topic name; several allowed")
-    parser.add_argument("--scale", type=Scale, choices=list(Scale), default=Scale.CPU,
+    parser.add_argument("--scale", choices=[str(scale) for scale in Scale], default=str(Scale.CPU),
                         help="smoke: seconds; cpu: minutes on two cores (default); paper: the published sizes")
     parser.add_argument("--out", type=Path, default=Path("out"), metavar="DIR", help="results folder (default: out)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="data folder (default: DEQPROOF_DATA)")
@@ -61,7 +61,8 @@ def _positive(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the claims and return the exit status."""
-    context = Context(scale=arguments.scale, seed=arguments.seed, data=data_folder(arguments.data), out=arguments.out)
+    context = Context(scale=Scale(arguments.scale), seed=arguments.seed, data=data_folder(arguments.data),
+                      out=arguments.out)
     store = Store(arguments.out)
     store.prepare()
     topics = select(load_topics(), arguments.only)

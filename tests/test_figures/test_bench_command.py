@@ -15,7 +15,7 @@ def test_list(capsys: pytest.CaptureFixture[str]):
 
 def test_unknown_name(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     assert main(["bench", "nonsense", "--out", str(tmp_path)]) == 2
-    assert "no benchmark 'nonsense'" in capsys.readouterr().err
+    assert "unknown benchmark 'nonsense'" in capsys.readouterr().err
     assert main(["bench", "trace", "--repeats", "0", "--out", str(tmp_path)]) == 2
 
 

@@ -179,7 +179,7 @@ def test_figures_names_what_is_not_registered(use, tmp_path, capsys):
     use(topic())
     run(tmp_path, "verify")
     assert run(tmp_path, "figures", "no-such-figure") == 2
-    assert "no figure 'no-such-figure'" in capsys.readouterr().err
+    assert "unknown figure 'no-such-figure'" in capsys.readouterr().err
 
 
 def test_help_teaches():

@@ -93,7 +93,7 @@ def test_processes_share_the_drawing(store, monkeypatch):
 
 
 def test_unknown_names_are_refused(store):
-    with pytest.raises(UserError, match="no figure 'x'; registered are"):
+    with pytest.raises(UserError, match="unknown figure 'x'; known are"):
         render.render_all(store, ["x"])
 
 

@@ -297,7 +297,7 @@ def test_empty_batch():
 
 
 @pytest.mark.parametrize(("arguments", "error", "message"), [
-    ({"solver": "pikard"}, ValueError, "unknown solver 'pikard'; known are picard, anderson, broyden, newton"),
+    ({"solver": "pikard"}, ValueError, "unknown solver 'pikard'; did you mean 'picard'"),
     ({"solver": 3}, TypeError, "solver is 3"),
     ({"solver": Picard}, TypeError, "a class: create it"),
     ({"tol": 0.0}, ValueError, "tol is 0.0"),
