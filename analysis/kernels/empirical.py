@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deq.linear.factorise import solve
+
 Array = NDArray[np.float64]
 
 
@@ -95,7 +97,7 @@ def empirical_ntk(network: Network, x: Tensor, h: Tensor, *, with_inputs: bool) 
     adjoints = []
     for n in range(x.shape[1]):
         jacobian = torch.func.jacrev(network.cell)(h[:, n:n + 1], x[:, n:n + 1])[:, 0, :, 0]
-        adjoints.append(torch.linalg.solve((identity - jacobian).T, network.readout))
+        adjoints.append(solve((identity - jacobian).T, network.readout))
     left = torch.stack(adjoints, dim=1)
 
     def output(recurrent: Tensor, inputs: Tensor, point: Tensor, sample: Tensor, adjoint: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.func import jacfwd, jacrev
 
+from deq.linear.factorise import Factors, factorise
+
 Map = Callable[[Tensor, Tensor], Tensor]
 
 EPS = torch.finfo(torch.float64).eps
@@ -74,12 +76,11 @@ class EquilibriumPoint:
     def solve(self, right: Tensor) -> Tensor:
         """S right = (I - J)^{-1} right along the first leg; right is [n, ...]. Raises SingularEquilibriumError."""
         _ = self.condition
-        lu, pivots = self._factors
-        return torch.linalg.lu_solve(lu, pivots, right.reshape(right.shape[0], -1)).reshape(right.shape)
+        return self._factors.solve(right.reshape(right.shape[0], -1)).reshape(right.shape)
 
     @cached_property
-    def _factors(self) -> tuple[Tensor, Tensor]:
-        return torch.linalg.lu_factor(torch.eye(self.z.numel(), dtype=self.z.dtype) - self.jacobian)
+    def _factors(self) -> Factors:
+        return factorise(torch.eye(self.z.numel(), dtype=self.z.dtype) - self.jacobian)
 
     def curve_derivative(self, tensors: Sequence[Tensor], order: int) -> Tensor:
         r"""The `order`-th derivative at t = 0 of t -> f(z* + sum_m D_m[t, ..., t] / m!, x + t), t in R^d.
@@ -191,10 +192,11 @@ def newton_equilibrium(f: Map, x: Tensor, z0: Tensor, *, tol: float = 1e-13, max
             if size <= tol * max(1.0, float(torch.linalg.vector_norm(z))):
                 return z.reshape(shape)
             jacobian = jacrev(lambda u: f(u.reshape(shape), x).reshape(-1))(z).detach()
-            step, failed = torch.linalg.solve_ex(identity - jacobian, gap(z))
-            if int(failed) != 0:
+            factors = factorise(identity - jacobian)
+            if bool(factors.defect.isinf()):
                 raise SingularEquilibriumError(f"I - J is singular at a Newton iterate (residual {size:.3g}); "
                                                "start elsewhere")
+            step = factors.solve(gap(z)[:, None])[:, 0]
             scale, trial = 1.0, z + step
             # Halve until the residual falls; a full step near the solution always passes, down to rounding.
             while not float(torch.linalg.vector_norm(gap(trial))) < size and scale > 2.0**-30:

@@ -28,6 +28,7 @@ from analysis.phantom.derivatives import derivatives_at
 from analysis.phantom.equilibrium_point import EPS, EquilibriumPoint, equilibrium_point
 from analysis.phantom.loss_error import Level, check_steps, powers_of
 from analysis.phantom.majorants import Majorant
+from deq.linear.factorise import inverse as inverse_of
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class _Here:
         self.argument, self.l_h = self.w @ self.first + model.inputs, self.w @ self.laplacian
         self.rows = self.argument.norm(dim=1)                                   # |h| over i, for each unit
         identity = torch.eye(len(self.z), dtype=torch.float64)
-        self.inner = torch.linalg.inv(identity - self.jacobian) * self.s1       # t = inner eta
+        self.inner = inverse_of(identity - self.jacobian) * self.s1       # t = inner eta
         self.eta = sqrt(float(self.z @ self.z) + float(self.x @ self.x) + 1)    # sup |eta|
         self.direction = self.eta * (self.w @ self.inner + identity)            # h_d over unit directions
         self.reach = self.direction.norm(dim=1)
@@ -147,7 +148,7 @@ class _Here:
         self.gamma_norm, self.quadratic = float(self.gamma.norm()), abs(model.quadratic)
         base = torch.zeros_like(self.x) if model.base_width is None else -self.x / model.base_width**2
         self.score = float((self.first.T @ self.gamma + base).norm())
-        self.omega, outer, inner = _two(self.w), _two(torch.linalg.inv(identity - self.jacobian)), _two(self.inner)
+        self.omega, outer, inner = _two(self.w), _two(inverse_of(identity - self.jacobian)), _two(self.inner)
         top, bent = _two(self.direction), _max(self.s2 * self.rows)
         self.parameter = inner * self.eta                                       # sup |t|
         self.mixed = inner * self.along + outer * bent * top                    # bound of sup |p_id|_F

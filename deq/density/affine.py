@@ -21,7 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deq.status import DerivativeOrderError, LinearSolveError
+from deq.linear.factorise import Factors, factorise, require_regular
+from deq.status import DerivativeOrderError
 
 # Dividing by a slope below this loses digits; then the product that the division replaces is computed.
 _SMALL_SLOPE = 0.01
@@ -44,26 +45,14 @@ class AffineStructure:
     activation: Callable[[Tensor], Tensor]
 
 
-@dataclass(frozen=True)
-class Factors:
-    """LU factors of A = I - W D, one matrix a sample.
-
-    Attributes:
-        lu: packed factors, [batch, n, n].
-        pivots: as `torch.linalg.lu_factor` gives them.
-    """
-
-    lu: Tensor
-    pivots: Tensor
-
-    def solve(self, rows: Tensor, transposed: bool = False) -> Tensor:
-        """A^{-1} (or A^{-T}) on each of the rows [batch, k, n]; same shape, no derivatives."""
-        # LAPACK wants columns: the transpose of contiguous rows is that without a copy, in and out.
-        return torch.linalg.lu_solve(self.lu, self.pivots, rows.mT, adjoint=transposed).mT
+def _solve_rows(factors: Factors, rows: Tensor, transposed: bool = False) -> Tensor:
+    """A^{-1} (or A^{-T}) on each of the rows [batch, k, n]; same shape, no derivatives."""
+    # LAPACK wants columns: the transpose of contiguous rows is that without a copy, in and out.
+    return factors.solve(rows.mT, transposed).mT
 
 
 @torch.no_grad()
-def factorise(weight: Tensor, slope: Tensor) -> Factors:
+def factorise_affine(weight: Tensor, slope: Tensor) -> Factors:
     """LU factors of I - W diag(slope), W [n, n], slope [batch, n].
 
     Raises:
@@ -72,20 +61,11 @@ def factorise(weight: Tensor, slope: Tensor) -> Factors:
     # Built transposed, so that LAPACK finds its columns in place.
     system = weight.T.contiguous() * slope.unsqueeze(2).neg()
     system.diagonal(dim1=1, dim2=2).add_(1)
-    lu = system.mT
-    pivots, info = (torch.empty(0, dtype=torch.int32, device=lu.device) for _ in range(2))
-    torch.linalg.lu_factor_ex(lu, out=(lu, pivots, info))  # in place: the copy would cost a third of the time
-    size = lu.diagonal(dim1=1, dim2=2).abs()
-    threshold = torch.finfo(slope.dtype).eps ** 0.5
-    if slope.numel():
-        bad = (info != 0) | ~(size.amin(1) > threshold * size.amax(1))
-        bad &= slope.isfinite().all(1)
-        if bool(bad.any()):
-            raise LinearSolveError(
-                f"I - df/dz is singular or nearly so at the equilibrium of {int(bad.sum())} of {len(slope)} samples "
-                f"(first: sample {int(bad.nonzero()[0])}); the equilibrium has no derivative there. Make f a "
-                f"contraction (deq.operator_normalize) or check the map for NaN")
-    return Factors(lu, pivots)
+    factors = factorise(system.mT, overwrite=True)  # in place: the copy would cost a third of the time
+    require_regular(
+        factors.defect, "I - df/dz at the equilibrium", ~slope.isfinite().all(1), "the equilibrium has no derivative "
+        "there. Make f a contraction (deq.operator_normalize) or check the map for NaN")
+    return factors
 
 
 class _Once(torch.autograd.Function):
@@ -125,7 +105,7 @@ class _AttachedPoint(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         with torch.no_grad():
-            pulled = ctx.factors.solve(cotangent.unsqueeze(1), transposed=True).squeeze(1)
+            pulled = _solve_rows(ctx.factors, cotangent.unsqueeze(1), transposed=True).squeeze(1)
         return (None, *_final((pulled,), cotangent, *ctx.saved_tensors))
 
 
@@ -135,7 +115,7 @@ class _Derivatives(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, factors: Factors, squares: bool, weight: Tensor, slope: Tensor,  # type: ignore[override]
                 injection: Tensor) -> Tensor:
-        rows = factors.solve(injection.T.expand(len(slope), -1, -1))
+        rows = _solve_rows(factors, injection.T.expand(len(slope), -1, -1))
         ctx.factors, ctx.squares = factors, squares
         result = torch.linalg.vecdot(rows, rows, dim=1) if squares else rows
         ctx.save_for_backward(weight, slope, rows, injection, result if squares else slope)
@@ -146,7 +126,7 @@ class _Derivatives(torch.autograd.Function):
         weight, slope, rows, injection, total = ctx.saved_tensors
         with torch.no_grad():
             seeds = rows * (2 * cotangent).unsqueeze(1) if ctx.squares else cotangent
-            pulled = ctx.factors.solve(seeds, transposed=True)
+            pulled = _solve_rows(ctx.factors, seeds, transposed=True)
             moved = _transposed_product(pulled, seeds, rows, weight, slope,
                                         2 * cotangent * total if ctx.squares else None)
             gradients = (_flat(pulled).T @ _flat(rows * slope.unsqueeze(1)), moved, pulled.sum(0).T)
@@ -168,7 +148,7 @@ class _Adjoint(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, factors: Factors, weight: Tensor, slope: Tensor, v: Tensor) -> Tensor:  # type: ignore[override]
-        p = factors.solve(v.unsqueeze(1), transposed=True).squeeze(1)
+        p = _solve_rows(factors, v.unsqueeze(1), transposed=True).squeeze(1)
         ctx.factors = factors
         ctx.save_for_backward(weight, slope, p, v)
         return p
@@ -177,7 +157,7 @@ class _Adjoint(torch.autograd.Function):
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         weight, slope, p, v = ctx.saved_tensors
         with torch.no_grad():
-            pushed = ctx.factors.solve(cotangent.unsqueeze(1)).squeeze(1)
+            pushed = _solve_rows(ctx.factors, cotangent.unsqueeze(1)).squeeze(1)
             gradients = (p.T @ (slope * pushed), pushed * (p @ weight), pushed)
         return (None, *_final(gradients, cotangent, weight, slope, v))
 

@@ -10,7 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deq.density.affine import AffineStructure, adjoint, attach_point, derivatives, factorise, squared_derivatives
+from deq.density.affine import (
+    AffineStructure,
+    adjoint,
+    attach_point,
+    derivatives,
+    factorise_affine,
+    squared_derivatives,
+)
 from deq.density.affine_start import chord_start
 from deq.density.heads import SeparableHead
 from deq.density.jets import coordinate_jet, elementwise_derivatives, second_along
@@ -48,7 +55,7 @@ def affine_score_and_laplacian(structure: AffineStructure, head: Head, x: Tensor
     weight, injection, phi = structure.weight, structure.injection, structure.activation
     h_star, solution = _solve(structure, z0, on_failure, solver_options)
     z_star, slope_star, _ = elementwise_derivatives(phi, h_star)
-    factors = factorise(weight.detach(), slope_star)
+    factors = factorise_affine(weight.detach(), slope_star)
     h = attach_point(factors, torch.addmm(structure.injected, z_star, weight.T))
     z, slope, bend = elementwise_derivatives(phi, h)
 

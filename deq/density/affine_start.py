@@ -7,6 +7,7 @@ from torch import Tensor
 
 from deq.density.affine import AffineStructure
 from deq.density.jets import elementwise_derivatives
+from deq.linear.factorise import try_inverse
 
 # The steps before which the mean slope is taken anew; a Picard step comes first.
 _REFRESH = (1, 3)
@@ -53,6 +54,6 @@ def chord_start(structure: AffineStructure, start: Tensor, atol: float, rtol: fl
         if step in _REFRESH:
             system = elementwise_derivatives(phi, h)[1].mean(0).neg().unsqueeze(1) * transposed
             system.diagonal().add_(1)
-            inverse = torch.linalg.inv_ex(system)[0]
+            inverse = try_inverse(system)[0]
         h = value if inverse is None else torch.addmm(h, residual, inverse)
     return best if bool(best.isfinite().all()) else start, step + 1

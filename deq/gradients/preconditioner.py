@@ -15,9 +15,9 @@ from deq.gradients.rules import Exact, GradientRule, Neumann, Phantom
 from deq.interop.closure import ClosedMap, Map
 from deq.interop.precision import full_precision
 from deq.interop.transforms import batched_map, detached, merge_batch
+from deq.linear.factorise import inverse
 from deq.linear.jacobian import JacobianProducts, LinearisedMap, as_rows, dense_jacobian
 from deq.linear.resolvent import Resolvent
-from deq.status import LinearSolveError
 
 # Above this state size the n^3 of a dense inverse loses to a few dozen Jacobian products.
 _DENSE_STATE_LIMIT = 512
@@ -170,24 +170,12 @@ def dense_inverse(jacobian: Tensor, z: Tensor) -> tuple[Tensor]:
     An explicit inverse, not factors: its error (about cond * eps) is that of R = I - M (I - J), which enters the K-th
     power, and a plain matrix product is right under every nesting of transforms, which linear solves are not.
     """
-    batch, n = jacobian.shape[:2]
-    if not jacobian.numel():
-        return (jacobian,)
-    system = torch.eye(n, dtype=z.dtype, device=z.device) - jacobian
-    inverse, info = torch.linalg.inv_ex(system)
-    # A probe on a fixed vector sees singular, nearly singular and NaN systems alike, at the cost of two products.
-    probe = torch.cos(torch.arange(n, dtype=z.dtype, device=z.device)).expand(batch, n).unsqueeze(-1)
-    defect = torch.linalg.vector_norm(system @ (inverse @ probe) - probe, dim=(1, 2))
-    defect = defect / torch.linalg.vector_norm(probe[0])
+    n = jacobian.shape[1]
     # A sample whose solve already failed with NaN was reported there, and keeps its NaN.
-    bad = ((info != 0) | ~(defect < torch.finfo(z.dtype).eps ** 0.5)) & as_rows(z).isfinite().all(1)
-    if bool(bad.any()):
-        index = int(bad.nonzero()[0])
-        raise LinearSolveError(
-            f"I - df/dz is singular or nearly so at the equilibrium of {int(bad.sum())} of {batch} samples (first: "
-            f"sample {index}, relative defect {float(defect[index]):.2g}); the equilibrium has no derivative there. "
-            f"Make f a contraction (deq.operator_normalize) or check the map for NaN")
-    return (inverse,)
+    return (inverse(
+        torch.eye(n, dtype=z.dtype, device=z.device) - jacobian, "I - df/dz at the equilibrium",
+        ~as_rows(z).isfinite().all(1), "the equilibrium has no derivative there. Make f a contraction "
+        "(deq.operator_normalize) or check the map for NaN"),)
 
 
 @dataclass(frozen=True)

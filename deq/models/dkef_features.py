@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from deq.equilibrium import equilibrium
 from deq.gradients.rules import Exact, GradientRule, Neumann, Phantom
+from deq.linear.factorise import inverse
 from deq.models.jets import Jet, input_jet
 from deq.solution import Solution
 from deq.solvers import FixedPointSolver, solve
@@ -141,7 +142,7 @@ class EquilibriumFeatures(nn.Module):
         jacobian = self.jacobian(z, u)
         identity = torch.eye(z.shape[2], dtype=z.dtype, device=z.device)
         if isinstance(rule, Exact):
-            return torch.linalg.inv(identity - jacobian)
+            return inverse(identity - jacobian, "I - df/dz of kernel and sample")
         if isinstance(rule, Neumann):
             total = identity.expand_as(jacobian)
             for _ in range(rule.terms - 1):

@@ -19,6 +19,7 @@ from analysis.reference.cases import Case, dense_case, draw_cases
 from analysis.reference.unrolled import forward_derivatives_of, unrolled
 from analysis.symbolic import chain_rule, jets
 from analysis.symbolic.kinks import kink_example
+from deq.linear.factorise import inverse as inverse_of
 from verification.claim import Reading
 from verification.context import Context
 from verification.evidence import Evidence, Method, Outcome, holds_if
@@ -39,7 +40,7 @@ def proposition_1(case: Case) -> tuple[Tensor, ...]:
 
 def transposed_solve(case: Case) -> tuple[Tensor, ...]:
     """Falsified: S replaced by its transpose."""
-    inverse = torch.linalg.inv(torch.eye(case.point.z.numel(), dtype=torch.float64) - case.point.jacobian).T
+    inverse = inverse_of(torch.eye(case.point.z.numel(), dtype=torch.float64) - case.point.jacobian).T
     return (inverse @ case.point.input_jacobian,)
 
 
@@ -195,7 +196,7 @@ def _parameter_gradient(context: Context, transpose: bool) -> list[Evidence]:
             z = cell(z)
         truth = torch.cat([g.reshape(-1) for g in torch.autograd.grad(z @ cotangent, (weight, inject, bias))])
         gap = torch.eye(len(bias), dtype=torch.float64) - case.point.jacobian
-        adjoint = torch.linalg.inv(gap if transpose else gap.T) @ cotangent
+        adjoint = inverse_of(gap if transpose else gap.T) @ cotangent
         mine = torch.cat([g.reshape(-1) for g in torch.autograd.grad(
             cell(case.point.z) @ adjoint, (weight, inject, bias))])
         found = deq.equilibrium(cell, case.point.z[None], gradient=deq.Exact(order=1), tol=1e-12)
@@ -289,7 +290,7 @@ def _away_from_kinks(context: Context, at_kink: bool) -> list[Evidence]:
         margin = float(argument(z, x).abs().min())
         margins.append(margin)
         active = (argument(z, x) > 0).double()
-        inverse = torch.linalg.inv(torch.eye(n, dtype=torch.float64) - active[:, None] * weight)
+        inverse = inverse_of(torch.eye(n, dtype=torch.float64) - active[:, None] * weight)
         first = inverse @ (active * inject + torch.cos(x))
         second = inverse @ (-torch.sin(x) * torch.ones(n, dtype=torch.float64))
         # A step that stays in the piece: arguments move by at most (|U| + |W| |Dz|) h.

@@ -16,6 +16,7 @@ from analysis.phantom.equilibrium_point import equilibrium_point
 from analysis.reference.cases import Case, dense_case, draw_cases
 from analysis.reference.unrolled import derivatives_of, preconditioned_unrolled, unrolled
 from analysis.symbolic import chain_rule, noncommuting, smallest_counterexample
+from deq.linear.factorise import inverse as inverse_of
 from verification.claim import Reading
 from verification.context import Context
 from verification.evidence import Evidence, Method, Subject, holds_if
@@ -329,7 +330,7 @@ def _neumann(context: Context, radius: float) -> list[Evidence]:
         for _ in range(terms):
             total, power = total + power, matrix @ power
         gap = torch.eye(n, dtype=torch.float64) - matrix
-        inverse = torch.linalg.inv(gap)
+        inverse = inverse_of(gap)
         scale = float(inverse.norm())
         # The remainder is J^K S exactly; beyond it only rounding of K sums.
         tolerance = float((power @ inverse).norm()) if radius < 1 else 0.0

@@ -13,6 +13,7 @@ from analysis.phantom.derivatives import derivatives_at, iterate_derivatives
 from analysis.phantom.equilibrium_point import equilibrium_point, newton_equilibrium
 from analysis.reference.cases import draw_cases
 from analysis.symbolic import chain_rule, chord_newton
+from deq.linear.factorise import inverse as inverse_of
 from verification.context import Context
 from verification.evidence import Evidence, Method, holds_if
 from verification.methods.property_cases import Comparison, gather
@@ -50,7 +51,7 @@ def _drawn(context: Context, exact: bool, count: int) -> Evidence:
     out = []
     for case in draw_cases(context.generator("drawn"), count, contractions=(0.3, 0.9, 0.99)):
         n = case.point.z.numel()
-        inverse = torch.linalg.inv(torch.eye(n, dtype=torch.float64) - case.point.jacobian)
+        inverse = inverse_of(torch.eye(n, dtype=torch.float64) - case.point.jacobian)
         truth = derivatives_at(case.point, 3).tensors
         matrix = inverse if exact else torch.eye(n, dtype=torch.float64)
         for steps, found in enumerate(islice(iterate_derivatives(case.point, matrix, 3), 1, 4), start=1):
@@ -203,7 +204,7 @@ def _two_steps(context: Context) -> Evidence:
     out = []
     for case in draw_cases(context.generator("two"), context.choose(3, 8, 50)):
         n = case.point.z.numel()
-        inverse = torch.linalg.inv(torch.eye(n, dtype=torch.float64) - case.point.jacobian)
+        inverse = inverse_of(torch.eye(n, dtype=torch.float64) - case.point.jacobian)
         iterate = next(islice(iterate_derivatives(case.point, inverse, 2), 2, None))
         found = iterate.second.diagonal(dim1=1, dim2=2).sum(-1)
         second = derivatives_at(case.point, 2).second

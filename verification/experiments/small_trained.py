@@ -12,6 +12,7 @@ from torch import Tensor
 import deq
 from analysis.phantom.equilibrium_point import newton_equilibrium
 from analysis.phantom.loss_gradient_error import LayerModel
+from deq.linear.factorise import solve
 
 WIDTHS = (0.5, 0.7)          # standard deviations of the two Gaussians that make the data
 CENTRES = ((-1.2, 0.4), (1.0, -0.6))
@@ -121,12 +122,12 @@ def _batch_loss(model: LayerModel, data: Tensor) -> Tensor:
             z = model.activation(z @ model.weight.T + drive)
         regular = unit - torch.sigmoid(z @ model.weight.T + drive)[:, :, None] * model.weight
     step = model.activation(z @ model.weight.T + drive) - z
-    z = z + torch.linalg.solve(regular, step)                 # carries the exact first derivative
+    z = z + solve(regular, step)                 # carries the exact first derivative
     slope = torch.sigmoid(z @ model.weight.T + drive)         # sigma' of softplus
     regular = unit - slope[:, :, None] * model.weight
-    first = torch.linalg.solve(regular, slope[:, :, None] * model.inputs)
+    first = solve(regular, slope[:, :, None] * model.inputs)
     moved = (model.weight @ first + model.inputs).square().sum(2)
-    laplacian = torch.linalg.solve(regular, slope * (1 - slope) * moved)
+    laplacian = solve(regular, slope * (1 - slope) * moved)
     gamma = model.linear + 2 * model.quadratic * z
     variance = float(model.base_width or 1.0) ** 2
     score = (gamma[:, None, :] @ first)[:, 0] - data / variance
