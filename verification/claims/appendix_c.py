@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from deq.gradients import Phantom
 from verification.claim import Reading
 from verification.context import Context
-from verification.evidence import Evidence, Method, holds_if
+from verification.evidence import Evidence, Method, holds_if, largest, smallest
 from verification.experiments.appendix_c import Comparison, Course, course, course_record
 from verification.experiments.dkef_rates import (
     derivative_errors,
@@ -114,7 +114,7 @@ def score_cosines_near_one(context: Context) -> list[Evidence]:
 
 
 def _gradient_cosine(one: Course, found: Comparison) -> Evidence:
-    return Evidence(Method.MEASUREMENT, holds_if(min(found.gradient_cosine + found.inner_cosine) >= NEAR_ONE),
+    return Evidence(Method.MEASUREMENT, holds_if(smallest(found.gradient_cosine + found.inner_cosine) >= NEAR_ONE),
                     _domain(one, found.steps),
                     {"smallest, all parameters": min(found.gradient_cosine),
                      "smallest, equilibrium alone": min(found.inner_cosine),
@@ -144,13 +144,13 @@ def _exactness(one: Course, shared_score: str, score: str, gradient: str) -> Evi
         f"score, alpha solved again, {score}": float(np.max(routes[score].score)),
         f"loss gradient, {gradient}": max(routes[gradient].gradient),
         f"loss gradient in the equilibrium, {gradient}": max(routes[gradient].inner)}
-    return Evidence(Method.NUMERICAL, holds_if(max(numbers.values()) <= EXACT), _domain(one, routes[gradient].steps)
+    return Evidence(Method.NUMERICAL, holds_if(largest(numbers.values()) <= EXACT), _domain(one, routes[gradient].steps)
                     + "; largest relative errors against an unroll from zero", {**numbers, "tolerance": EXACT})
 
 
 def _truth_check(one: Course) -> Evidence:
     differences = independent_check(one.subject)
-    return Evidence(Method.NUMERICAL, holds_if(max(differences.values()) <= EXACT),
+    return Evidence(Method.NUMERICAL, holds_if(largest(differences.values()) <= EXACT),
                     "the unroll itself, on the trained model: against nested autograd of log p (loss, gradient) and "
                     "against Proposition 1 by dense solves (first derivatives, Laplacian)",
                     {**differences, "tolerance": EXACT})
@@ -200,7 +200,7 @@ def _still_off(one: Course, route: str) -> Evidence:
     found, phantom = one.routes[route], one.routes["K=2"]
     beside = [error for step, error in zip(phantom.steps, phantom.gradient, strict=True) if step in found.steps]
     score = float(np.max(found.score_shared))
-    return Evidence(Method.MEASUREMENT, holds_if(score <= EXACT and min(found.gradient) >= VISIBLY_OFF),
+    return Evidence(Method.MEASUREMENT, holds_if(score <= EXACT and smallest(found.gradient) >= VISIBLY_OFF),
                     _domain(one, found.steps),
                     {"largest score error, alpha shared": score, "smallest gradient error": min(found.gradient),
                      "median gradient error": float(np.median(found.gradient)),
@@ -238,7 +238,7 @@ def _bounds(context: Context, factor: float) -> list[Evidence]:
                 measured = np.array(entry[order])
                 for level in ("sharp", "powers", "law"):
                     ratio = measured / (factor * np.array(entry[f"{order}_{level}"]))
-                    worst = max(worst, float(ratio.max()))
+                    worst = largest((worst, float(ratio.max())))
                 excess.append(float(np.median(np.array(entry[f"{order}_sharp"])[:8] / measured[:8])))
         evidence.append(Evidence(
             Method.NUMERICAL, holds_if(worst <= 1), f"{one.subject.domain()}; K = 1 .. {most} at {len(found)} "

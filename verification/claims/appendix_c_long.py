@@ -9,7 +9,7 @@ import numpy as np
 
 from verification.claim import Reading
 from verification.context import Context
-from verification.evidence import Evidence, Method, holds_if
+from verification.evidence import Evidence, Method, holds_if, smallest
 from verification.needs import NotAtHand
 from verification.registry import Topic
 from verification.results import FOLDER
@@ -36,7 +36,8 @@ def _late(run: dict[str, Any], route: str) -> list[Evidence]:
     about = run["provenance"]
     domain = (f"{run['domain']}; measured steps {found['steps'][late]} to {found['steps'][-1]}; stored run of commit "
               f"{about['commit'][:10]}, {about['date'][:10]}: {about['command']}")
-    return [Evidence(Method.MEASUREMENT, holds_if(share >= 0.9 and min(found["gradient_cosine"][late:]) >= NEAR_ONE),
+    right = share >= 0.9 and smallest(found["gradient_cosine"][late:]) >= NEAR_ONE
+    return [Evidence(Method.MEASUREMENT, holds_if(right),
                      domain, {"median score error": float(np.median(score)), f"share below {NEAR_ZERO}": share,
                               "median gradient error": float(np.median(found["gradient"][late:])),
                               "median gradient error, equilibrium alone": float(np.median(inner)),

@@ -13,7 +13,7 @@ from analysis import audit
 from deq.evaluation import GaussianBase, NormalizerEstimate, log_normalizer
 from verification.claim import Reading
 from verification.context import Context
-from verification.evidence import Evidence, Method, Outcome, Subject, holds_if
+from verification.evidence import Evidence, Method, Outcome, Subject, holds_if, smallest
 from verification.registry import Topic
 from verification.verdict import Verdict
 
@@ -73,7 +73,7 @@ def _chance_of_exceeding(value: float, dim: int, rows: int) -> float:
     best = 1.0
     for t in np.linspace(0.001, 5, 2000):
         quantile = 2 * rows * (-(value - t) - 0.5 * dim * math.log(2 * math.pi))
-        best = min(best, float(stats.chi2.cdf(quantile, rows * dim)) + math.exp(-rows * t))
+        best = smallest((best, float(stats.chi2.cdf(quantile, rows * dim)) + math.exp(-rows * t)))
     return best
 
 

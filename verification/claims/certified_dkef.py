@@ -23,7 +23,7 @@ from analysis.rigorous import (
 from analysis.rigorous.phantom import PhantomError, Score
 from deq.models import DKEF
 from verification.context import Context
-from verification.evidence import Evidence, Method, holds_if
+from verification.evidence import Evidence, Method, holds_if, largest
 from verification.experiments.certified_dkef import EnclosedModel, enclose_model, float_functions
 from verification.experiments.dkef_subject import equilibrium_features, trained_dkef
 from verification.registry import Topic
@@ -61,7 +61,7 @@ def _kernels(context: Context, gain: float) -> list[Evidence]:
             if contraction is None or contraction["radius"] is not None:
                 refused = "no contraction everywhere"
                 continue
-            worst = max(worst, float(contraction["factor"]))
+            worst = largest((worst, float(contraction["factor"])))
             try:
                 recheck(certificate, scaled)
                 confirmed += 1

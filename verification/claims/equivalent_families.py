@@ -14,7 +14,7 @@ from analysis.rmt.hard_tanh import conjugate_ratio
 from analysis.rmt.networks import identity_defect, leaky_layer
 from verification.claim import Reading
 from verification.context import Context
-from verification.evidence import Evidence, Method, holds_if, within
+from verification.evidence import Evidence, Method, holds_if, largest, within
 from verification.methods.interval import Certainty, interval_evidence, less
 from verification.registry import Topic
 from verification.verdict import Verdict
@@ -32,7 +32,7 @@ def _hard_tanh(context: Context, uncentred_factor: float) -> list[Evidence]:
             net, = analysis.equivalent_networks(analysis.solve_equations(name, float(a2)), "hard_tanh")
             eq = analysis.solve_equations(name, float(a2) * uncentred_factor)
             got = explicit_coefficients(net.layers)
-            worst = max(worst, abs(got.alpha1 / eq.alpha1 - 1), abs(got.gamma2 / eq.gamma2 - 1))
+            worst = largest((worst, abs(got.alpha1 / eq.alpha1 - 1), abs(got.gamma2 / eq.gamma2 - 1)))
     return [Evidence(Method.NUMERICAL, within(worst, CHAINED, 0.1), "tanh, erf, sin, hard tanh; forward recursion",
                      {"largest relative residual": worst, "tolerance": CHAINED})]
 
@@ -121,8 +121,8 @@ def _tangent(context: Context, kind: str) -> list[Evidence]:
         worst = 0.0
         for net in nets:
             got = explicit_coefficients(net.layers, first_layer_trained=False)
-            worst = max(worst, *(abs(getattr(got, name) / getattr(eq, name) - 1)
-                                 for name in ("beta1", "beta2", "beta3", "kappa2")))
+            worst = largest((worst, *(abs(getattr(got, name) / getattr(eq, name) - 1)
+                                      for name in ("beta1", "beta2", "beta3", "kappa2"))))
         evidence.append(Evidence(Method.NUMERICAL, within(worst, CHAINED, 0.5), f"sigma_a^2 = {a2}, {depth} layers",
                                  {"largest relative residual": worst, "solutions": len(nets)}))
     return evidence
@@ -149,8 +149,8 @@ def _recursion(wrong: bool, context: Context) -> list[Evidence]:
         got = explicit_coefficients([leaky_layer(s, d) for s, d in layers], 1.3)
         parameters = tuple(value for s, d in layers for value in (s + d, s - d * (0.999 if wrong else 1)))
         hand = released.leaky_coefficients(parameters, 1.3)
-        worst = max(worst, float(np.max(np.abs(hand / np.maximum([got.alpha1, got.alpha2, got.alpha3, got.gamma2],
-                                                                 1e-9) - 1))))
+        worst = largest((worst, float(np.max(np.abs(hand / np.maximum([got.alpha1, got.alpha2, got.alpha3, got.gamma2],
+                                                                          1e-9) - 1)))))
     return [Evidence(Method.NUMERICAL, within(worst, 1e-11, 0.1), "random leaky networks of one to four layers, tau_0 "
                                                                   "= 1.3",
                      {"largest relative difference": worst})]

@@ -17,7 +17,7 @@ from analysis.rmt.networks import scale_free
 from analysis.rmt.partitions import KAP, SolutionSet, deq_ratios, left_sum, minimal_partition, steepest_ratios
 from verification.claim import Reading
 from verification.context import Context
-from verification.evidence import Evidence, Method, Subject, holds_if, within
+from verification.evidence import Evidence, Method, Subject, holds_if, largest, within
 from verification.methods.interval import Certainty, less, outcome, precision
 from verification.methods.symbolic import identities as exact
 from verification.registry import Topic
@@ -183,7 +183,7 @@ def _thresholds(context: Context, bend: str | None) -> list[Evidence]:
 def thresholds(context: Context) -> list[Evidence]:
     """Two precisions, and the float solver on both sides."""
     printed = {2: "0.852786533896", 3: "1.134901392913", 4: "1.275302460740", 5: "1.359277946288"}
-    worst = max(abs(float(analysis.depth_threshold(depth) - mpmath.mpf(text))) for depth, text in printed.items())
+    worst = largest(abs(float(analysis.depth_threshold(depth) - mpmath.mpf(text))) for depth, text in printed.items())
     return [*_thresholds(context, None),
             Evidence(Method.HIGH_PRECISION, within(worst, 6e-13, 0.1), "the printed digits",
                      {"largest difference": worst})]
@@ -201,8 +201,8 @@ def _all_solutions(context: Context, matched_at: float | None) -> list[Evidence]
         wrong += len(nets) != crossings
         for net in nets:
             got = explicit_coefficients(net.layers)
-            worst = max(worst, *(abs(getattr(got, name) / getattr(eq, name) - 1)
-                                 for name in ("alpha1", "alpha2", "alpha3", "gamma2")))
+            worst = largest((worst, *(abs(getattr(got, name) / getattr(eq, name) - 1)
+                                      for name in ("alpha1", "alpha2", "alpha3", "gamma2"))))
             cases += 1
     return [Evidence(Method.NUMERICAL, within(worst, CHAINED, 0.1), "forward recursion of each network by quadrature",
                      {"largest relative residual": worst, "tolerance": CHAINED}, counts={"networks": cases}),
@@ -271,7 +271,7 @@ def _sphere(context: Context, depth: int) -> list[Evidence]:
         point = solutions.along(rng.normal(size=depth - 1))
         if point is not None:
             reached += 1
-            worst = max(worst, abs(left_sum(point) - target))
+            worst = largest((worst, abs(left_sum(point) - target)))
     return [Evidence(Method.PROPERTY, holds_if(reached == total and worst <= solutions.slack),
                      "rays from the minimal partition in random directions, sigma_a^2 = 0.9, depth 3",
                      {"largest error of the sum": worst}, counts={"reached": reached, "drawn": total})]

@@ -12,7 +12,7 @@ from analysis.gaussian import moments, precise_moments
 from analysis.rmt import identities, released
 from verification.claim import Reading
 from verification.context import Context
-from verification.evidence import Evidence, Method, Outcome, Subject, holds_if, within
+from verification.evidence import Evidence, Method, Outcome, Subject, holds_if, largest, within
 from verification.methods.symbolic import identities as exact
 from verification.registry import Topic
 from verification.verdict import Verdict
@@ -59,8 +59,8 @@ def _precision(shift: float, context: Context) -> list[Evidence]:
     for name in names:
         fast = analysis.solve_equations(name, a2 + shift)
         slow, slower = (analysis.solve_equations(name, a2, digits=count) for count in (digits // 2, digits))
-        error = max(abs(float(getattr(fast, field) - getattr(slower, field))) for field in FIELDS)
-        agreement = max(float(abs(getattr(slow, field) - getattr(slower, field))) for field in FIELDS)
+        error = largest(abs(float(getattr(fast, field) - getattr(slower, field))) for field in FIELDS)
+        agreement = largest(float(abs(getattr(slow, field) - getattr(slower, field))) for field in FIELDS)
         # Ten numbers of order one from quadratures good to 1e-14, amplified by at most 1/(1 - sigma_a^2)^2.
         evidence.append(Evidence(Method.HIGH_PRECISION, within(error, 1e-12, 0.1), f"{name}, sigma_a^2 = {a2}",
                                  {"float64 against 30 digits": error, "tolerance": 1e-12}))
@@ -227,7 +227,7 @@ def _variances(run_at: float, matched: dict[str, tuple[str, float]],
     evidence = []
     for part, (activation, at) in matched.items():
         gaps = released.mismatch(run_at, at, activation)
-        worst = max(abs(gap) for gap in gaps)
+        worst = largest(abs(gap) for gap in gaps)
         evidence.append(Evidence(Method.NUMERICAL, within(worst, 1e-10, 1.0), f"{part}: matched at {at}, DEQ run at "
                                                                               f"{run_at}",
                                  {"largest relative error of a coefficient": worst}, subject=subject))
@@ -323,7 +323,7 @@ def _reference(context: Context, factor: float) -> list[Evidence]:
     for name in ("relu", "softplus") if factor == 1.0 else ("relu",):
         at, precise = moments(name, 0.8), precise_moments(name, 0.8, 15)
         for field in ("mean", "slope", "curvature", "variance", "square_curvature"):
-            worst = max(worst, abs(factor * getattr(at, field) - float(getattr(precise, field))))
+            worst = largest((worst, abs(factor * getattr(at, field) - float(getattr(precise, field)))))
     return [Evidence(Method.HIGH_PRECISION, within(worst, 1e-13, 0.1), "ReLU and softplus at tau = 0.8, by Stein's "
                                                                        "identity",
                      {"largest difference": worst, "tolerance": 1e-13})]
@@ -343,7 +343,7 @@ def stein(context: Context) -> list[Evidence]:
         phi = analysis.as_activation(name)
         if phi.derivative is not None:
             direct = analysis.expect(phi.derivative, 0.8, kinks=phi.kinks).value
-            worst = max(worst, abs(moments(name, 0.8).slope - direct))
+            worst = largest((worst, abs(moments(name, 0.8).slope - direct)))
     return [*_reference(context, 1.0),
             Evidence(Method.NUMERICAL, within(worst, 1e-13, 0.1), "E phi' from phi' itself, nine activations",
                      {"largest difference": worst})]

@@ -22,7 +22,7 @@ from analysis.symbolic.kinks import kink_example
 from deq.linear.factorise import inverse as inverse_of
 from verification.claim import Reading
 from verification.context import Context
-from verification.evidence import Evidence, Method, Outcome, holds_if
+from verification.evidence import Evidence, Method, Outcome, holds_if, largest, smallest
 from verification.methods.property_cases import Comparison, gather
 from verification.methods.symbolic import identities
 from verification.registry import Topic
@@ -90,12 +90,12 @@ def against_digits(context: Context, order: int, formula: Formula) -> Evidence:
                 equilibrium = partial(_precise_equilibrium, precise, case.point.z.tolist(), digits)
                 values.append(high_precision.derivative(equilibrium, case.point.x.tolist(), units, digits))
         with mpmath.workdps(90):
-            agreement = max(agreement, float(mpmath.norm([a - b for a, b in zip(*values, strict=True)])))
+            agreement = largest((agreement, float(mpmath.norm([a - b for a, b in zip(*values, strict=True)]))))
         truth = torch.tensor([float(v) for v in values[1]], dtype=torch.float64)
-        worst = max(worst, float((mine.permute(*range(1, order + 1), 0)[legs] - truth).norm()))
+        worst = largest((worst, float((mine.permute(*range(1, order + 1), 0)[legs] - truth).norm())))
     tolerance = case.tolerance(order) * scale
     # 40 digits leave 2 * 40 / (order + 2) >= 16 good ones.
-    outcome = holds_if(worst <= tolerance and agreement <= 10.0 ** (-80 / (order + 2) + 3) * max(scale, 1.0))
+    outcome = holds_if(worst <= tolerance and agreement <= 10.0 ** (-80 / (order + 2) + 3) * largest((scale, 1.0)))
     return Evidence(Method.HIGH_PRECISION, outcome, "one softplus equilibrium, n = 3, d = 2, |W|_2 = 0.9; mpmath "
                     "Newton and central differences at 40 and 80 digits, no derivative formula used",
                     {"error": worst, "tolerance": tolerance, "difference between 40 and 80 digits": agreement})
@@ -304,5 +304,5 @@ def _away_from_kinks(context: Context, at_kink: bool) -> list[Evidence]:
             comparisons.append(Comparison(float((mine - found).norm()), noise * scale, scale, label))
     evidence = gather(comparisons, f"{len(margins)} random ReLU cells, |W|_2 = 0.5, n < 8, central differences inside "
                       "one linear piece, both orders")
-    return [evidence, Evidence(Method.MEASUREMENT, Outcome.HOLDS if at_kink else holds_if(min(margins) > 0.0),
+    return [evidence, Evidence(Method.MEASUREMENT, Outcome.HOLDS if at_kink else holds_if(smallest(margins) > 0.0),
                                "distance of the arguments from zero", {"smallest argument": min(margins)})]

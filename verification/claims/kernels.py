@@ -11,7 +11,7 @@ from analysis.kernels.highprec import dual_reference
 from analysis.rates import Rate, fit_rate
 from verification.claim import Reading
 from verification.context import Context
-from verification.evidence import Evidence, Method, holds_if
+from verification.evidence import Evidence, Method, holds_if, largest
 from verification.experiments.kernel_studies import sampling_comparison, width_errors
 from verification.registry import Topic
 from verification.verdict import Verdict
@@ -42,9 +42,10 @@ def _fixed_point_evidence(context: Context, *, mistaken: bool = False) -> Sequen
             s = kernels.covariance
             off = s[0, 1] * (1.01 if mistaken else 1.0)
             reference, slope = dual_reference(name, s[0, 0], s[1, 1], off, digits=15)
-            worst = max(worst, abs(float(reference) - kernels.ck[0, 1]),
-                        abs(float(reference / (1 - sigma_a2 * slope)) - kernels.ntk[0, 1]))
-            residual = max(residual, abs(sigma_a2 * float(reference) + (1 - sigma_a2) * (x.T @ x)[0, 1] - s[0, 1]))
+            worst = largest((worst, abs(float(reference) - kernels.ck[0, 1]),
+                             abs(float(reference / (1 - sigma_a2 * slope)) - kernels.ntk[0, 1])))
+            residual = largest((
+                residual, abs(sigma_a2 * float(reference) + (1 - sigma_a2) * (x.T @ x)[0, 1] - s[0, 1])))
         found.append(Evidence(
             Method.HIGH_PRECISION, holds_if(worst <= PRECISION and residual <= PRECISION),
             f"{name}: {count} random 2x2 problems, variances 0.1 to 2, sigma_a^2 0.05 to 0.6; off-diagonal entries of "

@@ -12,7 +12,7 @@ import deq
 from analysis.phantom.loss_error import fisher_divergence_error, least_phantom_steps, loss_error_bounds
 from analysis.phantom.loss_gradient_error import gradient_error_bounds
 from verification.context import Context
-from verification.evidence import Evidence, Method, Outcome, holds_if
+from verification.evidence import Evidence, Method, Outcome, holds_if, largest
 from verification.experiments.small_trained import LossValues, TrainedModel, loss_values, mixture_score, train_small
 from verification.methods.scalar_rates import error_ratios
 from verification.registry import Topic
@@ -236,7 +236,7 @@ def _fisher(context: Context, which: str) -> list[Evidence]:
         rough = divergence([row["rough"] for row in chosen])
         bound = fisher_divergence_error(exact, [row[which]["sharp"]["score"] for row in chosen])
         broken += not abs(rough - exact) <= bound
-        worst = max(worst, abs(rough - exact) / bound)
+        worst = largest((worst, abs(rough - exact) / bound))
     outcome = holds_if(broken == 0) if exact > 0 else Outcome.VACUOUS
     return [Evidence(Method.NUMERICAL, outcome,
                      f"{len(samples)} samples of a mixture of two Gaussians whose score is known, "

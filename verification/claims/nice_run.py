@@ -8,7 +8,7 @@ from typing import Any
 
 from verification.claim import Reading
 from verification.context import Context
-from verification.evidence import Evidence, Method, holds_if
+from verification.evidence import Evidence, Method, holds_if, largest
 from verification.needs import NotAtHand
 from verification.registry import Topic
 from verification.results import FOLDER
@@ -66,7 +66,7 @@ def mean_iterations(context: Context) -> list[Evidence]:
 def _radius(limit: float) -> list[Evidence]:
     run = _stored()
     radii = [line["spectral_radius"] for line in run["training"]]
-    return [Evidence(Method.MEASUREMENT, holds_if(max(radii) <= limit), _domain(run),
+    return [Evidence(Method.MEASUREMENT, holds_if(largest(radii) <= limit), _domain(run),
                      {"at the start": radii[0], "at the end": radii[-1], "largest": max(radii)})]
 
 

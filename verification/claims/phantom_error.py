@@ -17,7 +17,7 @@ from analysis.reference import high_precision
 from analysis.reference.cases import Case, dense_case, draw, draw_cases
 from analysis.symbolic import noncommuting, scalar_law
 from verification.context import Context
-from verification.evidence import Evidence, Method, holds_if
+from verification.evidence import Evidence, Method, holds_if, largest, smallest
 from verification.methods.property_cases import Comparison, gather
 from verification.methods.symbolic import identities
 from verification.registry import Topic
@@ -92,7 +92,8 @@ def tightness(context: Context) -> Evidence:
     context.record("truncation-sweep", {**rows, "q": table[0].q, "spectral_radius": table[0].spectral_radius,
                                         "n": 16, "d": 3})
     # The triangle inequality over K terms can lose a factor K, no more where the terms align.
-    return Evidence(Method.MEASUREMENT, holds_if(bool(ratios) and min(ratios) >= 1.0 - 1e-9 and max(ratios) <= steps),
+    between = bool(ratios) and smallest(ratios) >= 1.0 - 1e-9 and largest(ratios) <= steps
+    return Evidence(Method.MEASUREMENT, holds_if(between),
                     f"dense tanh equilibrium, n = 16, d = 3, |W|_2 = 0.95, K = 1 to {steps}: sharp second-order bound "
                     "over the error", {"smallest ratio": min(ratios), "largest ratio": max(ratios)})
 

@@ -14,7 +14,7 @@ from analysis.rmt.spectra import KernelSpectrum
 from analysis.rmt.stieltjes import Population, density, mass, solve_delta, support
 from verification.claim import Reading
 from verification.context import Context
-from verification.evidence import Evidence, Method, holds_if, within
+from verification.evidence import Evidence, Method, holds_if, largest, within
 from verification.registry import Topic
 from verification.verdict import Verdict
 
@@ -185,14 +185,14 @@ def _law(context: Context, ratio_error: float) -> list[Evidence]:
     for ratio in (0.2, 0.8, 2.5):
         population = Population.build(np.ones((1, 40)), [int(40 * ratio)])
         (low, high), = support(population)
-        edge = max(abs(low - (1 - math.sqrt(ratio)) ** 2), abs(high - (1 + math.sqrt(ratio)) ** 2))
+        edge = largest((abs(low - (1 - math.sqrt(ratio)) ** 2), abs(high - (1 + math.sqrt(ratio)) ** 2)))
         x = np.linspace(low, high, 13)[1:-1]
         exact = np.sqrt((high - x) * (x - low)) / (2 * math.pi * ratio * (1 + ratio_error) * x)
         gap = float(np.max(np.abs(density(population, x) - exact)))
         whole = abs(mass(population, order=100) + population.atom - 1)
         # Densities are read 1e-11 above the axis, which blurs edges by about its square root.
-        evidence.append(Evidence(Method.NUMERICAL, holds_if(max(edge, gap, whole) < 1e-5), f"identity covariance, n/p "
-                                                                                           f"= {ratio}",
+        evidence.append(Evidence(Method.NUMERICAL, holds_if(largest((edge, gap, whole)) < 1e-5),
+                                 f"identity covariance, n/p = {ratio}",
                                  {"edges": edge, "density": gap, "mass": whole, "tolerance": 1e-5}))
     ramp = np.linspace(0.4, 1.6, context.choose(20, 60, 300))
     mixed = Population.build(np.stack([ramp, ramp[::-1], np.ones_like(ramp)]), [len(ramp) // 2, len(ramp) // 3,
@@ -236,7 +236,8 @@ def _side_by_side(context: Context, matched_at: float) -> list[Evidence]:
         apart = _norm(kernels.ck - other) / size
         floor = _norm(kernels.ck - analysis.equivalent_kernel(eq, sample)) / size
         # Both kernels are within the equivalent's own error of one limit.
-        evidence.append(Evidence(Method.MEASUREMENT, holds_if(max(gaps) <= 2.5 * floor and apart > 4 * max(gaps)),
+        near = largest(gaps) <= 2.5 * floor and apart > 4 * largest(gaps)
+        evidence.append(Evidence(Method.MEASUREMENT, holds_if(near),
                                  f"{name}: DEQ, {family} equivalent, plain {plain} of equal depth; p = {p}, relative "
                                  f"norms",
                                  {"to the equivalent network": max(gaps), "to its deterministic equivalent": floor,

@@ -10,7 +10,7 @@ from deq.training import load_config
 from deq.training.costs import RowCost, measure_row
 from verification.claim import Reading
 from verification.context import Context
-from verification.evidence import Evidence, Method, Subject, holds_if
+from verification.evidence import Evidence, Method, Subject, holds_if, smallest
 from verification.experiments.gradient_comparison import compare_during_training
 from verification.experiments.solver_counts import SolverCount, solver_counts
 from verification.registry import Topic
@@ -36,7 +36,7 @@ def _aligned(context: Context, rule: str) -> list[Evidence]:
     out = []
     for name, (label, _) in SUBJECTS.items():
         found = [item for item in _trained(context, name) if item.rule == rule]
-        worst = min(item.cosine for item in found)
+        worst = smallest(item.cosine for item in found)
         out.append(Evidence(
             Method.MEASUREMENT, holds_if(worst >= LEAST_COSINE),
             f"{label} at reduced width (smoke configuration {name}), float64, steps {[item.step for item in found]}",

@@ -25,6 +25,7 @@ from analysis.rigorous.maps import Layer
 from analysis.rigorous.phantom import enclose_phantom_derivatives
 from analysis.rigorous.reference import HIGH_PRECISION, layer_reference
 from analysis.rigorous.smooth import ball_activation
+from verification.evidence import largest as largest_number
 
 Array = NDArray[np.float64]
 
@@ -101,7 +102,8 @@ def search(rng: np.random.Generator, count: int, *, shrink: float = 1.0, bits: i
             answers = [_holds(ball, value, shrink) for matrix, reference in zip(enclosures, values, strict=True)
                        for ball, value in zip(matrix.entries(), reference, strict=True)]
         counts.enclosures += len(answers)
-        counts.widest = max(counts.widest, *(float(ball.rad()) for matrix in enclosures for ball in matrix.entries()))
+        widths = (float(ball.rad()) for matrix in enclosures for ball in matrix.entries())
+        counts.widest = largest_number((counts.widest, *widths))
         if all(answers):
             counts.inside += 1
         else:
@@ -132,7 +134,7 @@ def law_ratios(rng: np.random.Generator, count: int, steps: int, *,
         with working_precision(128):
             for error, bound in _law(system, steps, exponent_shift):
                 counts[less_equal(error, bound)] += 1
-                worst = max(worst, float((error / bound).mid()))
+                worst = largest_number((worst, float((error / bound).mid())))
     return counts, worst
 
 

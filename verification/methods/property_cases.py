@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from verification.evidence import Evidence, Method, Outcome, Subject
+from verification.evidence import Evidence, Method, Outcome, Subject, largest
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,16 @@ def gather(comparisons: Iterable[Comparison], domain: str, *, method: Method = M
     items = list(comparisons)
     if not items:
         raise ValueError("no case was drawn")
-    vacuous = [item for item in items if not item.tolerance < item.scale]
-    tested = [item for item in items if item.tolerance < item.scale]
-    wrong = [item for item in tested if not item.error <= item.tolerance]
+    vacuous = [item for item in items if item.tolerance >= item.scale]  # NaN is none
+    tested = [item for item in items if not item.tolerance >= item.scale]
+    wrong = [item for item in tested if not (item.error <= item.tolerance < item.scale)]
     counts = {"true": len(tested) - len(wrong), "false": len(wrong), "vacuous": len(vacuous)}
     if not tested:
         return Evidence(method, Outcome.VACUOUS, domain, subject=subject, counts=counts)
     # NaN sorts as the worst.
     worst = max(tested, key=lambda item: item.ratio if item.ratio == item.ratio else float("inf"))
     numbers: dict[str, float | int | str] = {
-        "largest relative error": max(item.error / item.scale for item in tested),
+        "largest relative error": largest(item.error / item.scale for item in tested),
         "worst error": worst.error, "its tolerance": worst.tolerance, "its scale": worst.scale}
     if worst.label:
         numbers["worst case"] = worst.label

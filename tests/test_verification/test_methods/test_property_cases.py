@@ -17,6 +17,11 @@ def test_counts_and_worst():
 
 def test_nan_fails_and_only_vacuous_is_vacuous():
     assert gather([Comparison(float("nan"), 1e-3, 1.0)], "nan").outcome is Outcome.FAILS
+    good = Comparison(0.0, 1e-3, 1.0)
+    for values in ((float("nan"), 1e-3, 1.0), (0.0, float("nan"), 1.0), (0.0, 1e-3, float("nan"))):
+        evidence = gather([good, Comparison(*values), good], "one is no number")
+        assert evidence.outcome is Outcome.FAILS
+        assert evidence.counts == {"true": 2, "false": 1, "vacuous": 0}
     assert gather([Comparison(0.0, 0.0, 0.0)], "zero").outcome is Outcome.VACUOUS
     assert gather([Comparison(2e-3, 1e-3, 1.0)], "large").outcome is Outcome.FAILS
     with pytest.raises(ValueError, match="no case"):
