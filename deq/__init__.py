@@ -10,7 +10,7 @@ from deq.layer import DEQ
 from deq.normalize import frobenius_normalize, operator_norm_bound, operator_normalize
 from deq.solution import Solution
 from deq.solvers import Anderson, Broyden, FixedPointSolver, Newton, Picard, solve
-from deq.status import DEQError, DerivativeOrderError, LinearSolveError, NotConverged, SolveStatus
+from deq.status import DEQError, DerivativeOrderError, LinearSolveError, MapError, NotConverged, SolveStatus
 
 __all__ = [
     "DEQ",
@@ -25,6 +25,7 @@ __all__ = [
     "FixedPointSolver",
     "GradientRule",
     "LinearSolveError",
+    "MapError",
     "Neumann",
     "Newton",
     "NotConverged",

@@ -9,13 +9,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from deq.gradients.implicit import attach
 from deq.gradients.order_guard import guard
-from deq.gradients.preconditioner import build_inverse, build_preconditioner
+from deq.gradients.preconditioner import build_preconditioner
+from deq.gradients.recorded import attach
 from deq.gradients.rules import Exact, GradientRule
-from deq.interop.closure import ClosedMap, Map, close
+from deq.interop.closure import ClosedMap, Map, close, explain_failure, require_closed
+from deq.interop.compilation import original
 from deq.interop.precision import refuse_autocast, without_autocast
-from deq.interop.transforms import derivatives_possible, detached, has_tangent, transforms_active
+from deq.interop.transforms import derivatives_possible, detached, has_tangent, transforms_active, without_tangents
 from deq.solution import Solution
 from deq.solvers import FixedPointSolver
 from deq.solvers.driver import solve_from
@@ -83,28 +84,65 @@ def equilibrium_and_solution(f: Callable[..., Tensor], z0: Tensor, *, inputs: Se
     if not isinstance(z0, Tensor):
         raise TypeError(f"z0 must be a tensor, got {type(z0).__name__}")
     start = z0.detach()
-    if isinstance(rule, Exact) and transforms_active():
+    if not transforms_active():
+        with without_autocast(start):
+            return _recorded(f, start, inputs, rule, on_failure, solver_options)
+    if isinstance(rule, Exact):
         refuse_autocast(start, "an exact equilibrium under a torch.func transform")
     with without_autocast(start):
-        return _attached(f, start, inputs, rule, on_failure, solver_options)
+        return _transformed(f, start, inputs, rule, on_failure, solver_options)
 
 
-def _attached(f: Map, start: Tensor, inputs: tuple[Tensor, ...], rule: GradientRule, on_failure: OnFailure,
-              solver_options: dict[str, Any]) -> tuple[Tensor, Solution]:
-    """The work of `equilibrium_and_solution`, its arguments checked."""
+def _recorded(f: Map, start: Tensor, inputs: tuple[Tensor, ...], rule: GradientRule, on_failure: OnFailure,
+              options: dict[str, Any]) -> tuple[Tensor, Solution]:
+    """Outside of transforms: derivatives of recorded evaluations of f."""
+    function = original((lambda z: f(z, *inputs)) if inputs else f)
+    differentiable = derivatives_possible()
+    try:
+        # The very first evaluation is a recorded one: what f caches in it carries a graph.
+        with torch.set_grad_enabled(differentiable):
+            first = function(start)
+    except (RuntimeError, TypeError) as error:
+        explain_failure(function, start, error)
+        raise
+    solution = _solve(f, start, first, inputs, on_failure, options)
+    if not differentiable or not (first.requires_grad or has_tangent(first)):
+        return solution.z, solution
+    return attach(rule, function, start, first, solution), solution
+
+
+@without_tangents
+def _solve(f: Map, start: Tensor, first: Tensor, inputs: tuple[Tensor, ...], on_failure: OnFailure,
+           options: dict[str, Any]) -> Solution:
+    first = first.detach() if isinstance(first, Tensor) else first
+    solution = solve_from(f, start, first, inputs=inputs, **options)
+    _report(solution, on_failure)
+    return solution
+
+
+def _report(solution: Solution, on_failure: OnFailure) -> None:
+    """What `on_failure` asks for."""
+    if on_failure == "raise":
+        solution.raise_if_failed()
+    elif on_failure == "warn" and not bool(solution.converged.all()):
+        warnings.warn(solution.explain(), RuntimeWarning, stacklevel=4)
+
+
+def _transformed(f: Map, start: Tensor, inputs: tuple[Tensor, ...], rule: GradientRule, on_failure: OnFailure,
+                 options: dict[str, Any]) -> tuple[Tensor, Solution]:
+    """Under torch.func transforms: f with all that it closes over as arguments."""
     map_of_z: Map = (lambda z: f(z, *inputs)) if inputs else f
     closed, value = close(map_of_z, start)
-    z, solution = solve_detached(f, closed, start, value, inputs, on_failure, solver_options)
-    if rule.exact and not derivatives_possible():
-        return z, solution
-    if isinstance(rule, Exact) and not transforms_active() and not any(map(has_tangent, closed.captured)):
-        z = attach(build_inverse(rule, closed, z), closed, z, closed.captured)
-        return guard(z, closed.captured, repr(rule), rule.max_order), solution
+    z, solution = solve_detached(f, closed, start, value, inputs, on_failure, options)
     apply = build_preconditioner(rule, closed, z)
+    image = None
     for _ in range(rule.steps):
-        z = z + apply(closed(z, *closed.captured) - z)
+        value = closed(z, *closed.captured)
+        image = value if image is None else image
+        z = z + apply(value - z)
     if rule.max_order is not None:
-        z = guard(z, closed.captured, repr(rule), rule.max_order)
+        assert image is not None
+        z = guard(z, (image,), repr(rule), rule.max_order)
     return z, solution
 
 
@@ -119,11 +157,9 @@ def solve_detached(f: Map, closed: ClosedMap, z0: Tensor, value: Tensor, inputs:
         if plain:
             solution = solve_from(f, z, first, inputs=inputs, **options)
         else:
+            require_closed(function, z, captured)
             solution = solve_from(lambda z: function(z, *captured), z, first, **options)
-        if on_failure == "raise":
-            solution.raise_if_failed()
-        elif on_failure == "warn" and not bool(solution.converged.all()):
-            warnings.warn(solution.explain(), RuntimeWarning, stacklevel=2)
+        _report(solution, on_failure)
         found.append(solution)
         return (solution.z,)
 

@@ -65,13 +65,22 @@ class DEQ(nn.Module):
         # A sample that failed leaves no usable start.
         return torch.where(old.isfinite(), old, fresh) if old is not None and fits else fresh
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """The previous equilibrium, for `state_dict`."""
-        return {"previous": self._previous}
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.reuse and self._previous is not None:
+            destination[prefix + "previous"] = self._previous
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Restore the previous equilibrium from `state_dict`."""
-        self._previous = state["previous"]
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any],
+                              strict: bool, missing_keys: list[str], unexpected_keys: list[str],
+                              error_msgs: list[str]) -> None:
+        # Not a buffer: its shape is that of the last batch, which averages and broadcasts of buffers do not expect.
+        state_dict = dict(state_dict)
+        old_form = state_dict.pop(prefix + "_extra_state", None)  # of checkpoints before version 2 of this layer
+        previous = state_dict.pop(prefix + "previous", (old_form or {}).get("previous"))
+        if self.reuse:
+            self._previous = None if previous is None else previous.detach().clone()
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys,
+                                      error_msgs)
 
     def extra_repr(self) -> str:
         """Solver and rule in the module's printed form."""

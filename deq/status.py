@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from deq.solution import Solution
 
-__all__ = ["DEQError", "DerivativeOrderError", "LinearSolveError", "NotConverged", "SolveStatus"]
+__all__ = ["DEQError", "DerivativeOrderError", "LinearSolveError", "MapError", "NotConverged", "SolveStatus"]
 
 
 class SolveStatus(Enum):
@@ -69,3 +69,11 @@ class DerivativeOrderError(DEQError):
 
 class LinearSolveError(DEQError, RuntimeError):
     """An adjoint or tangent system with I - df/dz could not be solved: it is singular or the limit was reached."""
+
+
+class MapError(DEQError, RuntimeError):
+    """The map is not one whose equilibrium has the derivative that was asked for; the message says what to change.
+
+    Samples that are coupled where a rule needs them apart, equal calls with different values, tensors that a
+    `torch.func` transform cannot follow.
+    """

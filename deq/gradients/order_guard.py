@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deq.interop.transforms import last_derivative
 from deq.status import DerivativeOrderError
 
 
@@ -56,7 +57,7 @@ class _ZeroTerm(torch.autograd.Function):
         anchors = ctx.budget.anchors
         wanted = ctx.needs_input_grad[2:]
         budget = ctx.budget.next() if any(wanted[:anchors]) else ctx.budget
-        if cotangent is None or not torch.is_grad_enabled():
+        if cotangent is None or last_derivative():
             return nothing  # no derivative can follow: there is nothing left to guard
         _, *tensors = ctx.saved_tensors
         results: list[Tensor | None] = [None, None]
@@ -85,11 +86,11 @@ def guard(z: Tensor, anchors: tuple[Tensor, ...], rule: str, limit: int) -> Tens
 
     Args:
         z: the attached equilibrium [batch, ...].
-        anchors: all tensors that it depends on (inputs and parameters), floating point.
+        anchors: tensors through which it depends on all that it depends on (an evaluation of f does).
         rule: name of the gradient rule, for the message.
         limit: highest total order that is right.
     """
-    watched = tuple(tensor for tensor in anchors if tensor.is_floating_point())
+    watched = tuple(tensor for tensor in anchors if tensor.is_floating_point() or tensor.is_complex())
     if not watched:
         return z
     return z + _ZeroTerm.apply(_Budget(rule, 0, limit, len(watched)), z.detach(), *watched)

@@ -1,4 +1,9 @@
-"""The fixed linear map M of a gradient rule, as something that differentiates to any order under any transform."""
+"""M of a gradient rule as a map with explicit arguments: what equilibria under `torch.func` transforms use.
+
+Outside of transforms `deq.gradients.recorded` takes M from a recorded graph. Transforms see only tensors that are
+passed to them, so here f is closed (`deq.interop.closure`) and evaluated again where products with J are needed, each
+time with a proof that it still is the map of the forward pass.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deq.gradients.implicit import Inverse
+from deq.gradients.inverse import invert
+from deq.gradients.operator import dense_is_cheaper
 from deq.gradients.rules import Exact, GradientRule, Neumann, Phantom
+from deq.interop.batching import opened
 from deq.interop.closure import ClosedMap, Map
 from deq.interop.precision import full_precision
 from deq.interop.transforms import batched_map, detached, merge_batch
-from deq.linear.factorise import inverse
-from deq.linear.jacobian import JacobianProducts, LinearisedMap, as_rows, dense_jacobian
+from deq.linear.jacobian import JacobianProducts, as_rows, leaves_torch
 from deq.linear.resolvent import Resolvent
-
-# Above this state size the n^3 of a dense inverse loses to a few dozen Jacobian products.
-_DENSE_STATE_LIMIT = 512
-_DENSE_STATE_LIMIT_ONE_SOLVE = 16
-_DENSE_ELEMENT_LIMIT = 2**26
+from deq.status import LinearSolveError, MapError
 
 
 class Preconditioner(ABC):
@@ -72,7 +74,7 @@ class _MatrixFree(Preconditioner):
 
     method: Any
     function: ClosedMap
-    fixed: tuple[Tensor, ...]
+    fixed: tuple[Tensor, ...]  # f(z), z, captured
 
     def linear(self, v: Tensor) -> Tensor:
         """M v in value and derivatives."""
@@ -99,83 +101,58 @@ def build_preconditioner(rule: GradientRule, function: ClosedMap, z: Tensor) -> 
         LinearSolveError: I - J is singular (now for a dense inverse, when a product is needed for a Krylov solve).
         TypeError: an unknown rule.
     """
-    fixed = (z, *(tensor.detach() for tensor in function.captured))
+    captured = tuple(tensor.detach() for tensor in function.captured)
+
+    def fixed() -> tuple[Tensor, ...]:
+        return (*detached(lambda f, z, *captured: (f(z, *captured),), function, z, captured), z, *captured)
+
     match rule:
         case Phantom(damping=damping):
             return _Scaled(damping)
         case Neumann(terms=terms):
-            return _MatrixFree(_NeumannSeries(terms), function, fixed)
-        case Exact(linear=linear) if linear == "dense" or (linear == "auto" and _dense_is_cheaper(z, rule.order)):
-            return _Dense(*detached(_dense_inverse, function, z, fixed[1:]))
+            return _MatrixFree(_NeumannSeries(terms), function, fixed())
+        case Exact(linear=linear) if linear == "dense" or (linear == "auto" and rule.order > 1
+                                                           and dense_is_cheaper(z.shape)):
+            return _Dense(*detached(_dense_inverse, function, z, captured))
         case Exact(linear_tol=tolerance, linear_max_iter=max_iter):
-            return _MatrixFree(_KrylovInverse(Resolvent(tolerance, max_iter)), function, fixed)
+            return _MatrixFree(_KrylovInverse(Resolvent(tolerance, max_iter)), function, fixed())
     raise TypeError(f"unknown gradient rule {rule!r}; use Phantom, Neumann or Exact")
 
 
-def build_inverse(rule: Exact, function: ClosedMap, z: Tensor) -> Inverse:
-    """(I - J)^{-1} of an exact rule at the fixed point z; arguments and errors as for `build_preconditioner`."""
-    if rule.linear == "dense" or (rule.linear == "auto" and _dense_is_cheaper(z, rule.order)):
-        fixed = [tensor.detach() for tensor in function.captured]
-        return _DenseInverse(*detached(_dense_inverse, function, z, fixed))
-    return _CachedKrylov(Resolvent(rule.linear_tol, rule.linear_max_iter), function)
-
-
-@dataclass(frozen=True)
-class _DenseInverse:
-    """The matrix itself, [batch, n, n]."""
-
-    matrix: Tensor
-
-    def solve(self, transposed: bool, function: Map, v: Tensor, z: Tensor, captured: Sequence[Tensor]) -> Tensor:
-        batch = len(self.matrix)
-        if not v.numel():
-            return torch.zeros_like(v)
-        rows = v.reshape(-1, batch, self.matrix.shape[-1]).transpose(0, 1)
-        return (rows @ (self.matrix if transposed else self.matrix.mT)).transpose(0, 1).reshape(v.shape)
-
-
-class _CachedKrylov:
-    """A Krylov solve whose linearisations are kept: they are the same for every solve at one equilibrium."""
-
-    def __init__(self, resolvent: Resolvent, function: ClosedMap) -> None:
-        self._resolvent, self._function = resolvent, function
-        self._linearised: LinearisedMap | None = None
-
-    def solve(self, transposed: bool, function: Map, v: Tensor, z: Tensor, captured: Sequence[Tensor]) -> Tensor:
-        if not bool(v.any()):
-            return torch.zeros_like(v)
-        if function is not self._function:
-            linearised = LinearisedMap(function, z, captured)
-        else:
-            if self._linearised is None:
-                self._linearised = LinearisedMap(function, z, captured)
-            linearised = self._linearised
-        return self._resolvent.solve(linearised.product(transposed), v, lambda: linearised.single(transposed))
-
-
-def _dense_is_cheaper(z: Tensor, order: int) -> bool:
-    """First derivatives alone take one solve, which never repays an inverse; the higher ones take many."""
-    batch, n = as_rows(z).shape
-    limit = _DENSE_STATE_LIMIT if order > 1 else _DENSE_STATE_LIMIT_ONE_SOLVE
-    return n <= limit and batch * n * n <= _DENSE_ELEMENT_LIMIT
+def _products(function: Map, z: Tensor, captured: Sequence[Tensor], known: Tensor | None = None) -> JacobianProducts:
+    """Products with J of F at z, from an evaluation; its value must be the known one."""
+    with torch.enable_grad():
+        leaf = z.detach().requires_grad_()
+        value = function(leaf, *captured)
+    if known is not None:
+        # Another batching may round otherwise, so not to the last bit; another f is further off.
+        limit = torch.finfo(z.dtype).eps ** 0.75 * (1 + known.abs().amax()) if known.numel() else 0.0
+        if bool(((value.detach() - known).abs() > limit).any()):
+            raise MapError(
+                "f is no longer the map of the forward pass: at the equilibrium it gives another value in backward (a "
+                "name that f closes over was rebound, or its state changed). Under torch.func transforms take the "
+                "derivatives inside the transform, or use Exact(linear='dense'), which does not call f again")
+    if not value.requires_grad and leaves_torch(lambda z: function(z, *captured), z):
+        raise ValueError(
+            "f depends on z, but its result carries no derivative with respect to z: it leaves torch on the way "
+            "(numpy, .detach(), .item(), torch.no_grad()). Write f in torch operations on z")
+    return JacobianProducts(leaf, value)
 
 
 def _dense_inverse(function: Map, z: Tensor, *captured: Tensor) -> tuple[Tensor]:
-    return dense_inverse(dense_jacobian(function, z, captured), z)
+    return dense_inverse(_products(function, z, captured).blocks(), z)
 
 
 def dense_inverse(jacobian: Tensor, z: Tensor) -> tuple[Tensor]:
     """(I - J)^{-1} a sample, [batch, n, n], from J; z tells which samples have failed already.
 
-    An explicit inverse, not factors: its error (about cond * eps) is that of R = I - M (I - J), which enters the K-th
-    power, and a plain matrix product is right under every nesting of transforms, which linear solves are not.
+    Raises:
+        LinearSolveError: singular for a sample whose z is finite; the others keep their NaN.
     """
-    n = jacobian.shape[1]
-    # A sample whose solve already failed with NaN was reported there, and keeps its NaN.
-    return (inverse(
-        torch.eye(n, dtype=z.dtype, device=z.device) - jacobian, "I - df/dz at the equilibrium",
-        ~as_rows(z).isfinite().all(1), "the equilibrium has no derivative there. Make f a contraction "
-        "(deq.operator_normalize) or check the map for NaN"),)
+    inverse, failure = invert(jacobian)
+    if failure is not None and bool((failure.systems & as_rows(z).isfinite().all(1)).any()):
+        raise LinearSolveError(failure.reason)
+    return (inverse,)
 
 
 @dataclass(frozen=True)
@@ -210,10 +187,11 @@ class _LinearMap(torch.autograd.Function):
 
     @staticmethod
     @full_precision
-    def forward(method: Any, transposed: bool, function: Map, v: Tensor, z: Tensor, *captured: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(method: Any, transposed: bool, function: Map, v: Tensor, known: Tensor, z: Tensor,  # type: ignore[override]
+                *captured: Tensor) -> Tensor:
         if not bool(v.any()):  # the value pass of an attachment step: nothing to solve
             return torch.zeros_like(v)
-        products = JacobianProducts(function, z, captured)
+        products = _products(function, z, captured, known)
         return method.apply(products.transposed if transposed else products.direct, v)
 
     @staticmethod
@@ -224,33 +202,29 @@ class _LinearMap(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        fixed = ctx.saved_tensors
-        if torch._C._functorch.is_legacy_batchedtensor(cotangent):
-            pulled = _LinearMap._legacy_vmap(ctx, cotangent, *fixed)
-        else:
-            pulled = _LinearMap.apply(ctx.method, not ctx.transposed, ctx.function, cotangent, *fixed)
-        return (None, None, None, pulled, *(None,) * len(fixed))
+        known, z, *captured = ctx.saved_tensors
+        none = (None,) * (2 + len(captured))
+        method, transposed, function = ctx.method, not ctx.transposed, ctx.function
 
-    @staticmethod
-    def _legacy_vmap(ctx: Any, cotangent: Tensor, z: Tensor, *captured: Tensor) -> Tensor:
-        """Backward for `torch.autograd.grad(is_grads_batched=True)`, whose batches a custom function must open."""
-        level = 1  # that function never nests
-        seeds = torch._remove_batch_dim(cotangent, level, 1, 0)
-        size = len(seeds)
-        inner = batched_map(ctx.function, size, (None,) * len(captured))
-        pulled = _LinearMap.apply(ctx.method, not ctx.transposed, inner, seeds.flatten(0, 1),
-                                  merge_batch(z, None, size), *captured)
-        return torch._add_batch_dim(pulled.unflatten(0, (size, -1)), 0, level)
+        def stacked(v: Tensor) -> Tensor:
+            if v.dim() == z.dim():
+                return _LinearMap.apply(method, transposed, function, v, known, z, *captured)
+            inner = batched_map(function, len(v), (None,) * len(captured))
+            merged = (merge_batch(t, None, len(v)) for t in (known, z))
+            return _LinearMap.apply(method, transposed, inner, v.flatten(0, 1), *merged, *captured).unflatten(
+                0, (len(v), -1))
+
+        return (None, None, None, opened(stacked, cotangent), *none)
 
     @staticmethod
     def jvp(ctx: Any, _method: None, _transposed: None, _function: None, tangent: Tensor, *_: None) -> Tensor:  # type: ignore[override]
         return _LinearMap.apply(ctx.method, ctx.transposed, ctx.function, tangent, *ctx.saved_tensors)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple, method: Any, transposed: bool, function: Map, v: Tensor, z: Tensor,  # type: ignore[override]
-             *captured: Tensor) -> tuple[Tensor, int]:
+    def vmap(info: Any, in_dims: tuple, method: Any, transposed: bool, function: Map, v: Tensor, known: Tensor,  # type: ignore[override]
+             z: Tensor, *captured: Tensor) -> tuple[Tensor, int]:
         size = info.batch_size
-        inner = batched_map(function, size, in_dims[5:])
-        merged = (merge_batch(t, dim, size) for t, dim in ((v, in_dims[3]), (z, in_dims[4])))
+        inner = batched_map(function, size, in_dims[6:])
+        merged = (merge_batch(t, dim, size) for t, dim in zip((v, known, z), in_dims[3:6], strict=True))
         return _LinearMap.apply(method, transposed, inner, *merged, *captured).unflatten(0, (size, -1)), 0
 

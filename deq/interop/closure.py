@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from deq.interop.compilation import original
+from deq.status import MapError
 
 Map = Callable[..., Tensor]
 
@@ -109,6 +110,37 @@ def _explain_mismatch(z: Tensor, watch: _Capture, error: Exception) -> None:
         raise ValueError(
             f"z0 is {z.dtype} on {z.device}, but f uses a tensor of shape {tuple(other.shape)}, {other.dtype} on "
             f"{other.device}; convert or move z0 (or that tensor) so that they agree") from error
+
+
+def explain_failure(function: Map, z: Tensor, error: Exception) -> None:
+    """Raise a better error where f failed at z because a tensor that it uses does not go with z."""
+    watch = _Capture(z)
+    try:
+        with torch.no_grad(), watch:
+            original(function)(z)
+    except (RuntimeError, TypeError):
+        _explain_mismatch(z, watch, error)
+
+
+def require_closed(function: Map, z: Tensor, captured: Sequence[Tensor]) -> None:
+    """Refuse a closed map that still uses tensors out of sight: one evaluation with plain tensors in all places.
+
+    Args:
+        function: F(z, *captured).
+        z: plain, [batch, ...].
+        captured: plain.
+
+    Raises:
+        MapError: the value still hangs on a tensor that was not found.
+    """
+    with torch.enable_grad():
+        value = function(z.detach(), *(tensor.detach() for tensor in captured))
+    if isinstance(value, Tensor) and (value.requires_grad or torch._C._functorch.is_functorch_wrapped_tensor(value)):
+        raise MapError(
+            "under a torch.func transform, f uses a tensor in a way that cannot be followed there (a custom "
+            "autograd.Function, torch.vmap or torch.func.grad inside f, an equilibrium inside f, a hook, a cache), and "
+            "its derivative would be lost. Differentiate by torch.autograd (torch.autograd.grad, .backward()), which "
+            "takes every f, or write f in plain torch operations")
 
 
 def close(function: Map, z: Tensor) -> tuple[ClosedMap, Tensor]:

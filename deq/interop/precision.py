@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["autocast_active", "full_precision", "refuse_autocast", "without_autocast"]
+__all__ = ["autocast_active", "full_precision", "refuse_autocast", "shield_graph", "without_autocast"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,6 +27,38 @@ def refuse_autocast(tensor: Tensor, what: str) -> None:
     if autocast_active(tensor):
         raise RuntimeError(f"{what} was asked for under torch.autocast, which would round it to half precision without "
                            "a word; leave the autocast region for it: with torch.autocast(device_type, enabled=False)")
+
+
+def shield_graph(value: Tensor, inner: Tensor) -> None:
+    """Make the part of a graph between `inner` and `value` run without autocast in backward, whoever asks for it.
+
+    Args:
+        value: the result, with its graph.
+        inner: made right before that part; what is older is left alone.
+    """
+    kind = value.device.type
+    assert inner.grad_fn is not None
+    floor = inner.grad_fn._sequence_nr()
+    states: list[bool] = []
+
+    def enter(_: object) -> None:
+        states.append(torch.is_autocast_enabled(kind))
+        torch.set_autocast_enabled(kind, False)
+
+    def leave(_: object, __: object) -> None:
+        torch.set_autocast_enabled(kind, states.pop())
+
+    seen: set[object] = set()
+    stack = [value.grad_fn]
+    while stack:
+        node = stack.pop()
+        # Nodes that accumulate into leaves have no place in that order.
+        if node is None or node in seen or node._sequence_nr() <= floor or hasattr(node, "variable"):
+            continue
+        seen.add(node)
+        node.register_prehook(enter)
+        node.register_hook(leave)
+        stack.extend(edge for edge, _ in node.next_functions)
 
 
 def without_autocast(tensor: object) -> AbstractContextManager:

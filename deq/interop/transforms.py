@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, get_proxy_mode
 
 from deq.interop.closure import Map
 
 Procedure = Callable[..., tuple[Tensor, ...]]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def batched_map(function: Map, size: int, dims: Sequence[int | None]) -> Map:
@@ -72,6 +76,30 @@ def transforms_active() -> bool:
 def derivatives_possible() -> bool:
     """Whether anything could ever differentiate what is computed now, in either mode."""
     return torch.is_grad_enabled() or transforms_active() or forward_ad._current_level >= 0
+
+
+def last_derivative() -> bool:
+    """Whether nothing can differentiate what a running backward pass computes, in either mode."""
+    if torch.is_grad_enabled() or forward_ad._current_level >= 0:
+        return False
+    if not transforms_active():
+        return True
+    interpreters = torch._C._functorch.get_interpreter_stack() or []
+    return all(level.key() == torch._C._functorch.TransformType.Vmap for level in interpreters)
+
+
+def without_tangents(function: Callable[P, R]) -> Callable[P, R]:
+    """Run a function on values alone: forward-mode differentiation sees none of it."""
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.no_grad(), forward_ad._set_fwd_grad_enabled(False), disable_proxy_modes_tracing():
+            return function(*args, **kwargs)
+    return run
+
+
+def tracing() -> bool:
+    """Whether operations are being recorded into a graph (`torch.func.linearize`, `make_fx`)."""
+    return get_proxy_mode() is not None
 
 
 def has_tangent(tensor: Tensor) -> bool:

@@ -1,22 +1,19 @@
-"""The Jacobian J = df/dz at a fixed point: products without forming it, or dense blocks, one a sample."""
+"""The Jacobian J = df/dz from a recorded evaluation of f: products without forming it, or dense blocks, one a sample.
+
+Everything here differentiates the graph of one evaluation; f itself is never called again. What a name in f stands for
+later, what a hook or a cache does then, cannot matter.
+"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from deq.interop.closure import Map
+from deq.status import MapError
 
-# From this many elements on, tracing the linearisation of f once is cheaper than what it saves in many products; it is
-# not known how many are to come, so it waits for as many as would have paid for it.
-_TRACE_ELEMENTS = 2**14
-_TRACE_AFTER = {torch.float64: 20, torch.float32: 60}
-# From this many elements on, products in float32 repay a second linearisation.
-_SINGLE_ELEMENTS = 2**14
+__all__ = ["JacobianProducts", "as_rows", "leaves_torch"]
 
 # Dense blocks are formed with at most this many cotangent elements at a time (64 MiB in float64).
 _CHUNK_ELEMENTS = 2**23
@@ -27,151 +24,157 @@ def as_rows(tensor: Tensor) -> Tensor:
     return tensor.reshape(tensor.shape[0], tensor.shape[1:].numel())
 
 
-def _require_torch_dependence(function: Map, z: Tensor, captured: Sequence[Tensor]) -> None:
-    """Raise if f depends on z in a way that automatic differentiation does not see; call where no dependence shows."""
+def leaves_torch(function: Callable[[Tensor], Tensor], z: Tensor) -> bool:
+    """Whether f depends on z in a way that automatic differentiation does not see; ask where no dependence shows."""
     with torch.no_grad():
-        moved = z + 1e-3 * (1 + z.abs())
-        if not torch.equal(function(z, *captured), function(moved, *captured)):
-            raise ValueError(
-                "f depends on z, but its result carries no derivative with respect to z: it leaves torch on the way "
-                "(numpy, .detach(), .item(), torch.no_grad()). Write f in torch operations on z")
+        still, moved = z.detach(), z.detach() + 1e-3 * (1 + z.detach().abs())
+        return not torch.equal(function(still), function(moved))
 
 
 class JacobianProducts:
-    """Products with J and its transpose at one point, from one evaluation of f (plain tensors only).
+    """Products with J and its transpose at one point, from the graph of one evaluation of f (plain tensors only).
+
+    Vectors are [*stack, batch, ...] with any number of stacked right-hand sides in front. Stacked ones go through the
+    graph together where its operations allow that, else one by one.
 
     Args:
-        function: F(z, *captured), [batch, ...] -> [batch, ...]; samples are independent.
-        z: where to linearise.
-        captured: the other arguments, detached.
+        point: the z that f was evaluated at, [batch, ...], requiring grad.
+        value: f(z), with its graph.
+        usable: samples whose graph holds finite numbers, bool [batch]; J counts as zero for the others. None for all.
+        varies: whether f was seen to give different values at different z.
     """
 
-    def __init__(self, function: Map, z: Tensor, captured: Sequence[Tensor]) -> None:
-        with torch.enable_grad():
-            self._leaf = z.detach().requires_grad_()
-            self._value = function(self._leaf, *captured)
-        if self.constant:
-            _require_torch_dependence(function, z.detach(), captured)
+    def __init__(self, point: Tensor, value: Tensor, usable: Tensor | None = None, varies: bool = False) -> None:
+        self._point, self._value, self._usable, self._varies = point, value, usable, varies
+        self._constant = not value.requires_grad
         self._pullback: tuple[Tensor, Tensor] | None = None
-        self._function, self._captured = function, captured
-        self._traced: Callable[[Tensor], Tensor] | None = None
-        self._spent = 0
-        self._traceable = z.numel() >= _TRACE_ELEMENTS and not torch._C._are_functorch_transforms_active()
+        self._stacking = True
+        self._trusted = False
 
     @property
-    def constant(self) -> bool:
-        """Whether f does not depend on z at all (J = 0)."""
-        return not self._value.requires_grad
+    def shape_of_z(self) -> torch.Size:
+        """[batch, ...]."""
+        return self._point.shape
 
     def transposed(self, cotangent: Tensor) -> Tensor:
-        """J^T cotangent, [batch, ...]."""
-        if self.constant:
-            return torch.zeros_like(cotangent)
-        (result,) = torch.autograd.grad(self._value, self._leaf, cotangent, retain_graph=True, allow_unused=True)
-        return torch.zeros_like(cotangent) if result is None else result.detach()
+        """J^T v, of the shape of v."""
+        return self._masked(self._many(self._value, self._point, cotangent))
 
     def direct(self, tangent: Tensor) -> Tensor:
-        """J tangent, [batch, ...]: the transpose of the (linear) pullback, so f need not support forward mode."""
-        if self.constant:
-            return torch.zeros_like(tangent)
-        if self._traced is not None:
-            return self._traced(tangent)
-        result = self._by_pullback(tangent)
-        self._spent += 1
-        if self._traceable and self._spent > _TRACE_AFTER[tangent.dtype]:
-            self._trace(tangent, result)
-        return result
-
-    def _by_pullback(self, tangent: Tensor) -> Tensor:
+        """J v: the transpose of the (linear) pullback, so f need not support forward mode."""
         if self._pullback is None:
             with torch.enable_grad():
                 dummy = torch.zeros_like(self._value).requires_grad_()
-                (pulled,) = torch.autograd.grad(self._value, self._leaf, dummy, create_graph=True, allow_unused=True)
-            self._pullback = (dummy, pulled if pulled is not None else dummy.new_zeros(()))
+                pulled = self._pull(self._value, self._point, dummy, create_graph=True)
+            self._pullback = dummy, dummy.new_zeros(()) if pulled is None else pulled
         dummy, pulled = self._pullback
-        if not pulled.requires_grad:
-            return torch.zeros_like(tangent)
-        (result,) = torch.autograd.grad(pulled, dummy, tangent, retain_graph=True, allow_unused=True)
-        return torch.zeros_like(tangent) if result is None else result.detach()
+        return self._masked(self._many(pulled, dummy, tangent))
 
-    def _trace(self, tangent: Tensor, expected: Tensor) -> None:
-        """Record the tangent map; torch's double backward of a convolution costs three times as much.
+    def _masked(self, product: Tensor) -> Tensor:
+        if self._usable is None:
+            return product
+        return torch.where(self._usable.reshape(-1, *(1,) * (self._point.dim() - 1)), product, 0.0)
 
-        The record is used only if it repeats a product that is known: tracing can go wrong without a word.
-        """
-        self._traceable = False
-        captured = [tensor.detach() for tensor in self._captured]
-        try:
-            # Inside a custom function's forward pass torch switches forward mode off, and the trace would be zero.
-            with torch.no_grad(), forward_ad._set_fwd_grad_enabled(True), warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # of torch's tracer about its own constants
-                traced = torch.func.linearize(lambda z: self._function(z, *captured), self._leaf.detach())[1]
-                found = traced(tangent)
-        except (RuntimeError, NotImplementedError, TypeError):
-            return  # f has no forward mode, or cannot be traced: the pullback serves every f
-        bound = torch.finfo(expected.dtype).eps ** 0.75 * torch.linalg.vector_norm(expected)
-        if bool(torch.linalg.vector_norm(found - expected) <= bound):
-            self._traced = traced
-
-
-class LinearisedMap:
-    """J at one point as products, in the dtype of the point and, for large float64 states, in float32 too.
-
-    Args:
-        function: F(z, *captured), [batch, ...] -> [batch, ...]; samples are independent.
-        z: where to linearise.
-        captured: the other arguments.
-    """
-
-    def __init__(self, function: Map, z: Tensor, captured: Sequence[Tensor]) -> None:
-        self._function, self._z = function, z.detach()
-        self._captured = [tensor.detach() for tensor in captured]
-        self._own = JacobianProducts(function, self._z, self._captured)
-        self._single: JacobianProducts | None = None
-        self._tried = z.dtype != torch.float64 or z.numel() < _SINGLE_ELEMENTS or self._own.constant
-
-    def product(self, transposed: bool) -> Callable[[Tensor], Tensor]:
-        """The map v -> J v, or v -> J^T v."""
-        return self._own.transposed if transposed else self._own.direct
-
-    def single(self, transposed: bool) -> Callable[[Tensor], Tensor] | None:
-        """The same in float32; None where that does not pay or f does not run in float32."""
-        if not self._tried:
-            self._tried = True
-            z, *captured = (tensor.float() if tensor.dtype == torch.float64 else tensor
-                            for tensor in (self._z, *self._captured))
-            try:
-                products = JacobianProducts(self._function, z, captured)
-                if products.transposed(torch.zeros_like(z)).dtype == torch.float32:
-                    self._single = products
-            except (RuntimeError, TypeError, ValueError, NotImplementedError):
-                pass  # f insists on float64, which serves as well
-        if self._single is None:
+    def _pull(self, value: Tensor, point: Tensor, v: Tensor, **options: bool) -> Tensor | None:
+        if not value.requires_grad:
             return None
-        return self._single.transposed if transposed else self._single.direct
+        try:
+            return torch.autograd.grad(value, point, v, retain_graph=True, allow_unused=True, **options)[0]
+        except RuntimeError as error:
+            if "modified by an inplace operation" in str(error):
+                error.add_note("f changes a tensor in place that its own derivative needs (a buffer, a cache), and an "
+                               "equilibrium evaluates f several times: use a copy in f (buffer.clone()).")
+            raise
 
+    def _many(self, value: Tensor, point: Tensor, v: Tensor) -> Tensor:
+        """Pull v [*stack, *value.shape] back to the point, [*stack, *point.shape], without a graph."""
+        if v.dim() == value.dim() or not value.requires_grad:
+            found = None if self._constant else self._pull(value, point, v)
+            if found is None:
+                if value is self._value:
+                    self._note_independence()
+                return v.new_zeros((*v.shape[:v.dim() - value.dim()], *point.shape))
+            return found.detach()
+        rows = v.reshape(-1, *value.shape)
+        pulled = self._stacked(value, point, rows) if self._stacking and len(rows) > 1 else None
+        if pulled is None:
+            singles = [self._many(value, point, row) for row in rows]
+            pulled = torch.stack(singles) if singles else v.new_zeros((0, *point.shape))
+        return pulled.reshape(*v.shape[:v.dim() - value.dim()], *point.shape)
 
-def dense_jacobian(function: Map, z: Tensor, captured: Sequence[Tensor]) -> Tensor:
-    """J for each sample, [batch, n, n], n = number of state elements of a sample; by vectorised backward passes."""
-    batch, n = as_rows(z).shape
-    jacobian = z.new_empty((batch, n, n))
-    if not jacobian.numel():
+    def _note_independence(self) -> None:
+        """No derivative of f in z was recorded: f is constant in z, or it hides how it depends on it.
+
+        Raises:
+            ValueError: it was seen to depend on z.
+        """
+        if self._varies:
+            raise ValueError(
+                "f depends on z, but its result carries no derivative with respect to z: it leaves torch on the way "
+                "(numpy, .detach(), .item(), torch.no_grad()). Write f in torch operations on z")
+        self._constant = True
+
+    def _stacked(self, value: Tensor, point: Tensor, rows: Tensor) -> Tensor | None:
+        """All rows in one pass; None where the graph does not take them together."""
+        try:
+            pulled = self._pull(value, point, rows, is_grads_batched=True)
+        except Exception:  # of any kind, from operations without a batching rule: one by one it shows if it is real
+            self._stacking = False
+            return None
+        if pulled is None:
+            return None
+        if not self._trusted:
+            # Batching can go wrong without a word where f brings its own backward code: the sum of all tells.
+            once = self._pull(value, point, rows.sum(0))
+            assert once is not None
+            total = pulled.sum(0)
+            limit = torch.finfo(value.dtype).eps ** 0.5 * pulled.abs().sum(0)
+            wrong = ~((total - once).abs() <= limit) & once.isfinite()
+            if bool(wrong.any()):
+                self._stacking = False
+                return None
+            self._trusted = True
+        return pulled.detach()
+
+    def blocks(self) -> Tensor:
+        """J for each sample, [batch, n, n], n = number of state elements of a sample; J^T of all samples checked.
+
+        Raises:
+            MapError: one sample depends on another, so that no block a sample holds the whole J.
+        """
+        point = self._point
+        batch, n = as_rows(point).shape
+        jacobian = point.new_empty((batch, n, n))
+        if not jacobian.numel():
+            return jacobian
+        rows = max(1, min(n, _CHUNK_ELEMENTS // (batch * n)))
+        for start in range(0, n, rows):
+            count = min(rows, n - start)
+            seeds = torch.zeros((count, n), dtype=point.dtype, device=point.device)
+            seeds[torch.arange(count), torch.arange(start, start + count)] = 1
+            cotangents = seeds.reshape(count, 1, *point.shape[1:]).expand(count, *point.shape)
+            block = self.transposed(cotangents)
+            if self._constant:
+                return jacobian.zero_()
+            jacobian[:, start:start + count] = block.reshape(count, batch, n).transpose(0, 1)
+        if batch > 1:
+            self._require_independence(jacobian)
         return jacobian
-    with torch.enable_grad():
-        leaf = z.detach().requires_grad_()
-        value = function(leaf, *captured)
-    if not value.requires_grad:
-        _require_torch_dependence(function, z.detach(), captured)
-        return jacobian.zero_()
-    rows = max(1, min(n, _CHUNK_ELEMENTS // (batch * n)))
-    for start in range(0, n, rows):
-        count = min(rows, n - start)
-        seeds = torch.zeros((count, n), dtype=z.dtype, device=z.device)
-        seeds[torch.arange(count), torch.arange(start, start + count)] = 1
-        cotangents = seeds.reshape(count, 1, *z.shape[1:]).expand(count, *z.shape)
-        (block,) = torch.autograd.grad(value, leaf, cotangents, retain_graph=True, is_grads_batched=True,
-                                       allow_unused=True)
-        if block is None:
-            return jacobian.zero_()
-        jacobian[:, start:start + count] = block.reshape(count, batch, n).transpose(0, 1)
-    return jacobian
+
+    def _require_independence(self, jacobian: Tensor) -> None:
+        """Weights that differ from sample to sample give another J^T v than the blocks if samples are coupled."""
+        batch, n = jacobian.shape[:2]
+        angles = torch.arange(1, batch * n + 1, dtype=jacobian.dtype, device=jacobian.device)
+        weights = torch.sin(1.7 * angles + 0.1 * angles.square().remainder(97.0)).reshape(batch, n)
+        whole = as_rows(self.transposed(weights.reshape(self._point.shape)))
+        blockwise = torch.matmul(weights.unsqueeze(1), jacobian).squeeze(1)
+        size = torch.matmul(weights.abs().unsqueeze(1), jacobian.abs()).squeeze(1)
+        eps = torch.finfo(jacobian.dtype).eps
+        bound = (eps**0.75 if jacobian.device.type == "cpu" else eps**0.5) * size.amax()
+        coupled = ((whole - blockwise).abs() > bound).any(1) & as_rows(jacobian).isfinite().all(1)
+        if bool(coupled.any()):
+            raise MapError(
+                "f couples the samples of the batch (batch normalisation in training mode, a mean over the batch), so "
+                "its Jacobian is not one block a sample, which Exact(linear='dense') needs. Take "
+                "Exact(linear='krylov'), which is right for coupled samples too, or make f work sample by sample "
+                "(.eval(), or a normalisation within each sample)")

@@ -1,11 +1,10 @@
-"""BiCGStab and the chain of methods around it against dense solves; refinement from float32; failures."""
+"""BiCGStab and the chain of methods around it against dense solves; the range of numbers; coupling; failures."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import deq
 from deq.linear.bicgstab import bicgstab
 from deq.linear.resolvent import Resolvent
 from deq.status import LinearSolveError
@@ -76,68 +75,42 @@ def test_bicgstab_gives_up_on_a_rotation_and_gmres_goes_on():
 
 
 @given(n=st.integers(1, 80), batch=st.integers(1, 4), radius=st.floats(0, 0.9), symmetric=st.booleans(),
-       number=st.integers(0, 2**31), single=st.booleans())
-def test_resolvent_agrees_with_dense_solves(n, batch, radius, symmetric, number, single):
+       number=st.integers(0, 2**31))
+def test_resolvent_agrees_with_dense_solves(n, batch, radius, symmetric, number):
     matrices, generator = random_matrices(batch, n, radius, symmetric, number)
     rhs = torch.randn(batch, n, dtype=D, generator=generator)
-    low = product(matrices.float()) if single else None
-    value = Resolvent(1e-12, 2000).solve(product(matrices), rhs, lambda: low)
+    value = Resolvent(1e-12, 2000).solve(product(matrices), rhs)
     assert ((value - dense_solve(matrices, rhs)).norm(dim=1)
             <= distance_bound(matrices, 100e-12, rhs) + 1e-12 * value.norm(dim=1)).all()
 
 
-@pytest.mark.parametrize("size", [1e-120, 1.0, 1e120])
-def test_refinement_keeps_the_range_of_float64(size):
+@pytest.mark.parametrize("size", [1e-300, 1e-200, 1.0, 1e200, 1e300])
+def test_the_whole_range_of_float64(size):
+    """A cotangent of 1e-200 has a 2-norm of zero by squares; its solution was zero without a word."""
     matrices, generator = random_matrices(2, 60, 0.7, False, 1)
     rhs = torch.randn(2, 60, dtype=D, generator=generator)
-    asked = []
-
-    def low(v):
-        asked.append(v.dtype)
-        return product(matrices.float())(v)
-
-    value = Resolvent(1e-13, 500).solve(product(matrices), size * rhs, lambda: low)
-    assert set(asked) == {torch.float32}
+    rhs[1] *= 1e-3
+    value = Resolvent(1e-13, 500).solve(product(matrices), size * rhs)
     relative = (value / size - dense_solve(matrices, rhs)).norm(dim=1)
-    assert (relative <= distance_bound(matrices, 1e-13, rhs) + 1e-13 * rhs.norm(dim=1)).all()
+    assert (relative <= distance_bound(matrices, 100e-13, rhs) + 1e-13 * rhs.norm(dim=1)).all()
 
 
-def test_a_wrong_float32_product_costs_time_and_no_digit():
-    matrices, generator = random_matrices(2, 60, 0.7, False, 2)
-    rhs = torch.randn(2, 60, dtype=D, generator=generator)
-    for wrong in (lambda v: -0.9 * v, lambda v: v * float("nan"), lambda v: 3 * v):
-        value = Resolvent(1e-12, 500).solve(product(matrices), rhs, lambda wrong=wrong: wrong)
-        assert ((value - dense_solve(matrices, rhs)).norm(dim=1) <= distance_bound(matrices, 100e-12, rhs)).all()
+@pytest.mark.parametrize("n", [4, 70])
+@pytest.mark.parametrize("size", [1.0, 1e-200])
+def test_coupled_samples_are_solved_as_one_system(n, size):
+    """Samples that share a mean: each residual alone says nothing."""
+    generator = torch.Generator().manual_seed(n)
+    batch = 6
+    whole = torch.randn(batch * n, batch * n, dtype=D, generator=generator)
+    whole *= 0.8 / torch.linalg.eigvals(whole).abs().max()
+    rhs = torch.randn(batch, n, dtype=D, generator=generator)
+    value = Resolvent(1e-12, 2000).solve(lambda v: (whole @ v.flatten()).reshape(v.shape), size * rhs) / size
+    truth = torch.linalg.solve(torch.eye(batch * n, dtype=D) - whole, rhs.flatten())
+    bound = torch.linalg.matrix_norm(torch.linalg.inv(torch.eye(batch * n, dtype=D) - whole), 2)
+    assert (value.flatten() - truth).norm() <= 100e-12 * bound * batch * rhs.norm()
 
 
 def test_a_singular_system_raises():
     eye = torch.eye(70, dtype=D).expand(2, -1, -1)
     with pytest.raises(LinearSolveError, match="linear_max_iter"):
         Resolvent(1e-10, 200).solve(product(eye), torch.ones(2, 70, dtype=D))
-
-
-@pytest.mark.parametrize("insists", [False, True])
-def test_large_states_by_float32_are_as_exact(insists):
-    """A state of 2^14 elements, for a map that runs in float32 and for one that does not."""
-    generator = torch.Generator().manual_seed(0)
-    batch, n = 32, 512
-    weight = torch.randn(n, n, dtype=D, generator=generator)
-    weight = (0.9 / torch.linalg.matrix_norm(weight, 2) * weight).requires_grad_()
-    x = torch.randn(batch, n, dtype=D, generator=generator).requires_grad_()
-
-    def f(z):
-        if insists:
-            assert_double(z)
-        return torch.tanh(z @ weight.T + x)
-
-    def assert_double(z):
-        if z.dtype != D:
-            raise TypeError("this map takes float64 alone")
-
-    z = deq.equilibrium(f, torch.zeros(batch, n, dtype=D), gradient=deq.Exact(1, linear="krylov"), tol=1e-13)
-    found = torch.autograd.grad(z.sin().sum(), (weight, x))
-    unrolled = torch.zeros(batch, n, dtype=D)
-    for _ in range(330):  # 0.9^330 is 8e-16
-        unrolled = torch.tanh(unrolled @ weight.T + x)
-    for ours, truth in zip(found, torch.autograd.grad(unrolled.sin().sum(), (weight, x)), strict=True):
-        assert (ours - truth).norm() <= 1e-11 * truth.norm()
