@@ -1,4 +1,9 @@
 """The mathematics of the papers: derivatives and their errors, kernels, random-matrix equivalents."""
+# ruff: noqa: E402 - the check comes before the imports that would fail without a word of advice
+
+from deq.rooms import need
+
+need("analysis", "verify", ["scipy", "mpmath", "sympy", "flint"])
 
 from analysis.activations import Activation as Activation
 from analysis.activations import as_activation as as_activation

@@ -11,6 +11,7 @@ from deq.normalize import frobenius_normalize, operator_norm_bound, operator_nor
 from deq.solution import Solution
 from deq.solvers import Anderson, Broyden, FixedPointSolver, Newton, Picard, solve
 from deq.status import DEQError, DerivativeOrderError, LinearSolveError, MapError, NotConverged, SolveStatus
+from deq.version import __version__ as __version__
 
 __all__ = [
     "DEQ",

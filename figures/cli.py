@@ -7,8 +7,8 @@ import importlib
 import pkgutil
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 
+import deq
 import figures.commands
 from deq.data import DataError
 from figures.commands._parser import Parser
@@ -28,21 +28,13 @@ exit status: 0 as expected, 1 a claim deviates, 2 usage, 130 interrupted (what w
 """
 
 
-def version() -> str:
-    """The installed version."""
-    try:
-        return metadata.version("deqproof")
-    except metadata.PackageNotFoundError:
-        return "from a source tree that is not installed"
-
-
 def make_parser() -> argparse.ArgumentParser:
     """The parser with all verbs."""
     parser = Parser(
         prog="deqproof", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES,
         description="Verifies the theory of deep equilibrium models, claim by claim, and ships the tools that come out "
                     "of it.")
-    parser.add_argument("--version", action="version", version=f"deqproof {version()}")
+    parser.add_argument("--version", action="version", version=f"deqproof {deq.__version__}")
     subparsers = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     for module in pkgutil.iter_modules(figures.commands.__path__):
         if not module.name.startswith("_"):

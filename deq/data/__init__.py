@@ -1,4 +1,9 @@
 """Data sets of the papers: found in a local folder or downloaded, always checked, with the papers' preprocessing."""
+# ruff: noqa: E402 - the check comes before the imports that would fail without a word of advice
+
+from deq.rooms import need
+
+need("deq.data", "train", ["numpy", "pooch", "sklearn"])
 
 from deq.data.catalogue import DATASETS, Dataset
 from deq.data.fallback import TABULAR, load_breast_cancer_table, load_tabular, parkinson_or_stand_in

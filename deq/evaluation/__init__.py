@@ -1,4 +1,9 @@
 """Likelihoods, divergences, samples and costs of trained models."""
+# ruff: noqa: E402 - the check comes before the imports that would fail without a word of advice
+
+from deq.rooms import need
+
+need("deq.evaluation", "train", ["numpy", "matplotlib"])
 
 from deq.evaluation.frechet import FeatureClassifier, FeatureStatistics, frechet_distance, inception_features
 from deq.evaluation.images import image_grid, save_image_grid

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import resource
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -72,10 +71,14 @@ class EquilibriumMonitor:
 
 
 def memory_bytes(device: torch.device) -> int:
-    """Peak memory: of the allocator on CUDA, of the whole process on a CPU."""
+    """Peak memory: of the allocator on CUDA, of the whole process on a CPU, 0 where the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        resource = importlib.import_module("resource")
+    except ModuleNotFoundError:  # Windows has none, and no other way that needs no package
+        return 0
+    peak = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
