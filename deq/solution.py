@@ -81,6 +81,7 @@ class Solution:
             if status is SolveStatus.STAGNATED:
                 reach = (self.residual / self.tolerance)[self.status == status.code].max()
                 lines.append(f"    Reachable here: a tolerance about {2 * float(reach):.2g} times the one asked for.")
+            lines.append(f"    More: {status.page}")
         return "\n".join(lines)
 
     def raise_if_failed(self) -> Solution:

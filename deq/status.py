@@ -37,6 +37,16 @@ class SolveStatus(Enum):
         """The integer that stands for this status in ``Solution.status``; 0 is CONVERGED."""
         return _CODES[self]
 
+    @property
+    def page(self) -> str:
+        """Where the documentation says more: the section of this status in `docs/failures.md`.
+
+        Example:
+            >>> SolveStatus.CYCLING.page
+            'docs/failures.md#cycling'
+        """
+        return f"docs/failures.md#{self.name.lower()}"
+
     @classmethod
     def from_code(cls, code: int) -> SolveStatus:
         """The status that an entry of ``Solution.status`` stands for."""

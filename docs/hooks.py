@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import re
-import shutil
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
+
+from mkdocs.structure.files import File, Files
 
 from deq.status import SolveStatus
 from figures.cli import make_parser
@@ -72,6 +73,8 @@ def on_page_markdown(markdown: str, **kwargs: Any) -> str:
     return re.sub(r"<!-- made: (\w+) -->", lambda match: MADE[match[1]](), markdown)
 
 
-def on_post_build(config: Any, **kwargs: Any) -> None:
-    """Copy the gallery's pictures beside the pages."""
-    shutil.copytree(GALLERY, Path(config["site_dir"]) / "gallery", dirs_exist_ok=True)
+def on_files(files: Files, config: Any, **kwargs: Any) -> Files:
+    """Take the gallery's pictures, which the README shows too, among the pages' files."""
+    for path in sorted(GALLERY.glob("*.svg")):
+        files.append(File.generated(config, f"gallery/{path.name}", abs_src_path=str(path)))
+    return files

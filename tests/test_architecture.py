@@ -39,7 +39,7 @@ TEXTS = {".py", ".md", ".toml", ".txt", ".json", ".html", ".css", ".js", ".svg",
 
 
 def committed_texts() -> list[Path]:
-    folders = [ROOT / name for name in (*ORDER, "tests", ".ci")]
+    folders = [ROOT / name for name in (*ORDER, "tests", ".ci", "docs")]
     inside = [path for folder in folders for path in folder.rglob("*") if path.suffix in TEXTS or path.parent == folder]
     return sorted(path for path in [*ROOT.glob("*"), *inside]
                   if path.is_file() and (path.suffix in TEXTS or (path.suffix == "" and path.name[0] != ".")))

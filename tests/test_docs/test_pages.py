@@ -63,3 +63,8 @@ def test_every_status_has_a_section():
     text = (ROOT / "docs" / "failures.md").read_text(encoding="utf-8")
     for status in deq.SolveStatus:
         assert f"\n## {status.name}\n" in text
+
+
+def test_the_message_of_a_failure_names_its_section():
+    with pytest.raises(deq.NotConverged, match=r"docs/failures\.md#diverged"):
+        deq.equilibrium(lambda z: 1.5 * z + 1, torch.zeros(1, 1), solver="picard")
