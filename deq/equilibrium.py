@@ -15,7 +15,7 @@ from deq.gradients.recorded import attach
 from deq.gradients.rules import Exact, GradientRule
 from deq.interop.closure import ClosedMap, Map, close, explain_failure, require_closed
 from deq.interop.compilation import original
-from deq.interop.precision import refuse_autocast, without_autocast
+from deq.interop.precision import autocast_active, in_full_precision, refuse_autocast, without_autocast
 from deq.interop.transforms import derivatives_possible, detached, has_tangent, transforms_active, without_tangents
 from deq.solution import Solution
 from deq.solvers import FixedPointSolver
@@ -84,6 +84,9 @@ def equilibrium_and_solution(f: Callable[..., Tensor], z0: Tensor, *, inputs: Se
     if not isinstance(z0, Tensor):
         raise TypeError(f"z0 must be a tensor, got {type(z0).__name__}")
     start = z0.detach()
+    if autocast_active(start):  # layers before this one round to half precision, in which there is no fixed point
+        start = in_full_precision(start)
+        inputs = tuple(in_full_precision(tensor) for tensor in inputs)
     if not transforms_active():
         with without_autocast(start):
             return _recorded(f, start, inputs, rule, on_failure, solver_options)

@@ -52,7 +52,6 @@ class Operator:
             return self._rule.linear_tol
         return 0.0
 
-    @without_tangents
     def __call__(self, v: Tensor, transposed: bool, many: bool) -> Tensor:
         """M v, or M^T v; `many` says that more right-hand sides are to come.
 
@@ -60,6 +59,31 @@ class Operator:
             LinearSolveError: I - J is singular, or a solve missed its tolerance, for a sample that is not excused.
             MapError: a dense Jacobian was asked for and f couples its samples.
         """
+        if tracing():  # the product is what is recorded, so it must not depend on the numbers in v
+            matrix = self._matrix()
+            if self._usable is not None:
+                v = torch.where(self._sample_mask(self._usable), v, 0.0)
+            return _by_matrix(matrix, v, transposed)
+        return self._product(v, transposed, many)
+
+    @without_tangents
+    def _matrix(self) -> Tensor:
+        """M itself, one matrix a sample."""
+        if isinstance(self._rule, Neumann):
+            jacobian = self._products.blocks()
+            total = power = torch.eye(jacobian.shape[1], dtype=jacobian.dtype, device=jacobian.device)
+            for _ in range(self._rule.terms - 1):
+                power = jacobian @ power
+                total = total + power
+            return total.expand(jacobian.shape)
+        assert isinstance(self._rule, Exact)
+        if self._inverse is None:
+            self._form_inverse(self._rule)
+        assert self._inverse is not None
+        return self._inverse
+
+    @without_tangents
+    def _product(self, v: Tensor, transposed: bool, many: bool) -> Tensor:
         if self._usable is not None:
             v = torch.where(self._sample_mask(self._usable), v, 0.0)
         if not v.numel() or not bool(v.any()):
@@ -86,7 +110,7 @@ class Operator:
 
     def _wants_inverse(self, rule: Exact, v: Tensor, many: bool) -> bool:
         shape = self._products.shape_of_z
-        if rule.linear == "dense" or tracing():
+        if rule.linear == "dense":
             return True
         if rule.linear == "krylov" or not dense_is_cheaper(shape) or self._coupled:
             return False

@@ -27,7 +27,7 @@ from deq.gradients.rules import GradientRule, Phantom
 from deq.interop.batching import opened, stacked_first
 from deq.interop.precision import autocast_active, refuse_autocast, shield_graph
 from deq.interop.saving import saving_as_usual
-from deq.interop.transforms import last_derivative
+from deq.interop.transforms import last_derivative, without_tangents
 from deq.linear.jacobian import JacobianProducts, as_rows, leaves_torch
 from deq.solution import Solution
 from deq.status import MapError
@@ -63,23 +63,17 @@ def attach(rule: GradientRule, f: Map, start: Tensor, first: Tensor, solution: S
         ValueError: f leaves torch between its argument and its value.
     """
     z = solution.z
-    failed = None if bool(solution.converged.all()) else ~solution.converged
+    failed = _failed(solution)
     point = z if failed is None else torch.where(_samples(as_rows(z).isfinite().all(1), z), z, _clean(start))
     with torch.enable_grad():
         inner = _Constant.apply(point.detach().requires_grad_())
         with saving_as_usual():
             value = f(inner)
-    usable = None
-    if failed is not None:
-        usable = as_rows(z).isfinite().all(1) & as_rows(value.detach()).isfinite().all(1)
-        usable = None if bool(usable.all()) else usable
+    usable = None if failed is None else _usable(z, value)
     if isinstance(rule, Phantom):
         return _phantom(rule, f, inner, value, z, usable)
     _require_repeatable(value, point, solution, None)
-    varies = not torch.equal(value, first)
-    if not varies and torch.equal(point, start):  # two equal points say nothing
-        varies = _no_dependence(value, inner) and leaves_torch(f, point)
-    products = JacobianProducts(inner, value, usable, varies)
+    products = JacobianProducts(inner, value, usable, _varies(f, start, first, point, value, inner))
     record = _Record(rule, point.detach(), Operator(rule, products, usable, failed), value, inner)
     result = _First.apply(record, rule.steps, value)
     if rule.steps > 1:
@@ -96,6 +90,28 @@ def attach(rule: GradientRule, f: Map, start: Tensor, first: Tensor, solution: S
         result = torch.where(_samples(usable, z), result, z)
     assert rule.max_order is not None
     return guard(result, (value,), repr(rule), rule.max_order)
+
+
+@without_tangents
+def _failed(solution: Solution) -> Tensor | None:
+    """Samples whose solve failed, bool [batch]; None for none."""
+    return None if bool(solution.converged.all()) else ~solution.converged
+
+
+@without_tangents
+def _usable(z: Tensor, value: Tensor) -> Tensor | None:
+    """Samples at which f could be differentiated, bool [batch]; None for all."""
+    usable = as_rows(z).isfinite().all(1) & as_rows(value).isfinite().all(1)
+    return None if bool(usable.all()) else usable
+
+
+@without_tangents
+def _varies(f: Map, start: Tensor, first: Tensor, point: Tensor, value: Tensor, inner: Tensor) -> bool:
+    """Whether f was seen to give another value at another z."""
+    if not torch.equal(value, first):
+        return True
+    # Two equal points say nothing; it matters where no dependence was recorded.
+    return torch.equal(point, start) and _no_dependence(value, inner) and leaves_torch(f, point)
 
 
 def _phantom(rule: Phantom, f: Map, inner: Tensor, value: Tensor, z: Tensor, usable: Tensor | None) -> Tensor:
@@ -115,23 +131,23 @@ def _clean(start: Tensor) -> Tensor:
     return start.detach().nan_to_num(0.0, 0.0, 0.0)
 
 
+@without_tangents
 def _require_repeatable(value: Tensor, z: Tensor, solution: Solution, before: Tensor | None) -> None:
     """Compare an evaluation at z with what the solve found there, and with an earlier one."""
-    with torch.no_grad():
-        value = value.detach()
-        slack = solution.tolerance + 1e3 * torch.finfo(z.dtype).eps * torch.linalg.vector_norm(as_rows(value), dim=1)
-        if before is None:
-            residual = torch.linalg.vector_norm(as_rows(value - z), dim=1)
-            gap = (residual - solution.residual).abs() - 1e-3 * solution.residual
-        else:
-            gap = torch.linalg.vector_norm(as_rows(value - before.detach()), dim=1)
-        different = gap > slack  # false for NaN
-        if bool(different.any()):
-            sample = int(different.nonzero()[0])
-            raise MapError(
-                f"f is not deterministic: at the same z it gave values that differ by {float(gap[sample]):.2g} (sample "
-                f"{sample}), so there is no map whose equilibrium could be differentiated. Switch off dropout and "
-                f"noise inside f, or draw them once per solve")
+    size = torch.linalg.vector_norm(as_rows(value), dim=1)
+    slack = solution.tolerance + 1e3 * torch.finfo(z.dtype).eps * size
+    if before is None:
+        residual = torch.linalg.vector_norm(as_rows(value - z), dim=1)
+        gap = (residual - solution.residual).abs() - 1e-3 * solution.residual
+    else:
+        gap = torch.linalg.vector_norm(as_rows(value - before), dim=1)
+    different = gap > slack  # false for NaN
+    if bool(different.any()):
+        sample = int(different.nonzero()[0])
+        raise MapError(
+            f"f is not deterministic: at the same z it gave values that differ by {float(gap[sample]):.2g} (sample "
+            f"{sample}), so there is no map whose equilibrium could be differentiated. Switch off dropout and noise "
+            f"inside f, or draw them once per solve")
 
 
 def _no_dependence(value: Tensor, inner: Tensor) -> bool:

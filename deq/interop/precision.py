@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["autocast_active", "full_precision", "refuse_autocast", "shield_graph", "without_autocast"]
+__all__ = ["autocast_active", "full_precision", "in_full_precision", "refuse_autocast", "shield_graph", "without_autocast"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -20,6 +20,11 @@ def autocast_active(tensor: Tensor) -> bool:
     """Whether autocast is on for the tensor's device."""
     kind = tensor.device.type
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
+def in_full_precision(tensor: Tensor) -> Tensor:
+    """The tensor in float32 if it is of half precision (float16, bfloat16), differentiable; others as they are."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def refuse_autocast(tensor: Tensor, what: str) -> None:

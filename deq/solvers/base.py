@@ -32,33 +32,56 @@ def choose(mask: Tensor, chosen: Tensor, other: Tensor) -> Tensor:
 class Problem:
     """The map f on flattened iterates [batch, n] of the samples still in the batch.
 
-    Checks what f returns, counts evaluations, and drops samples that have finished: with ``inputs`` they leave f, else
-    f goes on seeing them where they finished, and only the solver is spared them.
+    Checks what f returns, counts evaluations, and drops samples that have finished: with ``inputs`` they leave f, as far
+    as f allows that, else f goes on seeing them where they finished, and only the solver is spared them.
     """
 
     def __init__(self, f: Callable[..., Tensor], z0: Tensor, inputs: Sequence[Tensor]) -> None:
         self._f = f
-        self._inputs = tuple(inputs)
+        self._inputs = self._all_inputs = tuple(inputs)
         self._shape = tuple(z0.shape[1:])
         self._rows: Tensor | None = None
         self._full = z0
+        self._compact = bool(self._inputs)
         self.evaluations = 0
 
     def select(self, rows: Tensor, results: Tensor) -> None:
         """Keep only these of the present samples; ``results`` [whole batch, n] holds those that have finished."""
-        if self._inputs:
-            self._inputs = tuple(tensor[rows] for tensor in self._inputs)
-            return
         self._rows = rows if self._rows is None else self._rows[rows]
-        self._full = results.reshape(len(results), *self._shape).clone()
+        self._full = results.reshape(len(results), *self._shape)
+        if self._compact:
+            self._inputs = tuple(tensor[rows] for tensor in self._inputs)
+        else:
+            self._full = self._full.clone()
 
     def _apply(self, z: Tensor) -> Tensor:
-        if self._rows is not None:
-            return self._call(self._full.index_copy(0, self._rows, z))[self._rows]
-        return self._call(z)
+        if self._rows is None:
+            return self._call(z, self._all_inputs)
+        if self._compact:
+            try:
+                return self._call(z, self._inputs)
+            except Exception:  # f holds tensors of the whole batch (a mask, a condition), so it must see all rows
+                self._compact = False
+        return self._call(self._full.index_copy(0, self._rows, z), self._all_inputs)[self._rows]
 
-    def _call(self, z: Tensor) -> Tensor:
-        return self._check(self._f(z, *self._inputs), z)
+    def _call(self, z: Tensor, inputs: Sequence[Tensor]) -> Tensor:
+        return self._check(self._f(z, *inputs), z)
+
+    def rows_matter(self, z: Tensor, value: Tensor, limit: Tensor) -> bool:
+        """Whether f gives the samples that were left last other values by themselves than within the whole batch.
+
+        Args:
+            z: [whole batch, n].
+            value: f there, evaluated on the whole batch.
+            limit: what residuals are held against, [whole batch].
+        """
+        if self._rows is None or not self._compact:
+            return False
+        alone = self.evaluate(z[self._rows])
+        gap = torch.linalg.vector_norm(alone - value[self._rows], dim=1)
+        size = torch.linalg.vector_norm(alone, dim=1)
+        apart = gap > 0.1 * limit[self._rows] + 1e3 * torch.finfo(z.dtype).eps * size
+        return not self._compact or bool(apart.any())
 
     @staticmethod
     def _check(value: Any, z: Tensor) -> Tensor:

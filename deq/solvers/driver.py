@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from deq.interop.precision import full_precision
+from deq.linear.norms import row_norms
 from deq.linear.series import SLOW
 from deq.names import unknown
 from deq.solution import Solution
@@ -95,6 +96,12 @@ class _Run:
         self.window_z = z
         self.window_best = self.window_norm = self.first_norm = self.first_size = self.best_norm
         self.last_norm = self.norm_before = self.best_norm
+        # Squares that vanish matter only where the tolerance is as small as their roots.
+        self.careful = atol < (torch.finfo(z.dtype).tiny / torch.finfo(z.dtype).eps) ** 0.5
+
+    def norms(self, rows: Tensor) -> Tensor:
+        """2-norms of rows, [batch]."""
+        return row_norms(rows) if self.careful else torch.linalg.vector_norm(rows, dim=1)
 
     def finish(self, mask: Tensor, status: SolveStatus, z: Tensor, iteration: int) -> None:
         """Write down the result of these samples and count them as finished."""
@@ -119,7 +126,7 @@ class _Run:
             # contraction only if 10 (1 - q) < rtol.
             met &= (point.norm < 0.01 * self.first_norm) | (point.limit <= 10 * self.first_norm)
             met &= point.norm < self.first_norm
-            size = torch.linalg.vector_norm(point.value, dim=1)
+            size = self.norms(point.value)
             lost = met & (4 * torch.finfo(size.dtype).eps * size > self.first_norm) & (size > 1e4 * self.first_size)
             if bool(lost.any()):
                 self.finish(lost, SolveStatus.DIVERGED, self.best_z, iteration)
@@ -140,15 +147,15 @@ class _Run:
         eps = torch.finfo(point.z.dtype).eps
         no_gain = self.active & (self.best_norm >= 0.999 * self.window_best)
         if since in (2, 3, 4):
-            distance = torch.linalg.vector_norm(point.z - self.window_z, dim=1)
-            size = torch.linalg.vector_norm(point.z, dim=1)
+            distance = self.norms(point.z - self.window_z)
+            size = self.norms(point.z)
             scale = torch.minimum(point.norm, self.window_norm)
             repeats = no_gain & (distance <= 1e-5 * scale + 4 * eps * size) & (point.norm > FLOOR * eps * size)
             if bool(repeats.any()):
                 self.finish(repeats, SolveStatus.CYCLING, self.best_z, iteration)
         if since == 0:
             if iteration:
-                size = torch.linalg.vector_norm(self.best_z, dim=1)
+                size = self.norms(self.best_z)
                 resting = no_gain & (self.best_norm <= FLOOR * eps * size)
                 growing = no_gain & (point.norm > GROWTH * self.best_norm) & ~resting
                 if bool((resting | growing).any()):
@@ -158,7 +165,7 @@ class _Run:
 
     def stop_failed(self, failed: Tensor, point: Point, iteration: int) -> None:
         """Finish the samples for which the solver found no step."""
-        size = torch.linalg.vector_norm(point.value, dim=1)
+        size = self.norms(point.value)
         resting = point.norm <= FLOOR * torch.finfo(size.dtype).eps * size
         self.finish(failed & self.active & resting, SolveStatus.STAGNATED, self.best_z, iteration)
         self.finish(failed & self.active, SolveStatus.LINEAR_SOLVE_FAILED, self.best_z, iteration)
@@ -192,8 +199,8 @@ class _Run:
     def measure(self, z: Tensor, value: Tensor) -> tuple[Point, bool, Tensor]:
         """Residual and tolerance of every sample; whether some active sample has to stop; which ones are better."""
         residual = value - z
-        norm = torch.linalg.vector_norm(residual, dim=1)
-        limit = torch.linalg.vector_norm(value, dim=1).mul_(self.rtol).add_(self.atol)
+        norm = self.norms(residual)
+        limit = self.norms(value).mul_(self.rtol).add_(self.atol)
         # NaN and infinity compare false, so they end up among those that stop.
         stopping = self.active > (norm > limit)
         better = norm < self.best_norm
@@ -212,9 +219,12 @@ class _Run:
         state: Any = None
         for iteration in range(max_iter + 1):
             point, any_stopping, better = self.measure(z, self.problem.evaluate(z) if value is None else value)
+            if iteration == 0 and any_stopping and not self.careful and not bool(point.norm.isfinite().all()):
+                self.careful = True  # squares that are too large are no failure of f
+                point, any_stopping, better = self.measure(z, point.value)
             if iteration == 0:
                 self.first_norm = point.norm
-                self.first_size = torch.linalg.vector_norm(point.value, dim=1)
+                self.first_size = self.norms(point.value)
                 state = self.solver.init(point)
             if any_stopping:
                 self.stop_tested(point, iteration)
@@ -289,14 +299,17 @@ def solve_from(f: Callable[..., Tensor], z0: Tensor, value: Tensor | None, *, in
     run = _Run(problem, chosen, z0.reshape(len(z0), z0[:1].numel() if len(z0) else 0), atol, rtol)
     if len(z0):
         run.loop(run.result, max_iter, None if value is None else problem.accept(value, run.result))
-    return _checked(run, Problem(f, z0, inputs), z0.shape)
+    solution, fresh = _checked(run, Problem(f, z0, inputs), z0.shape)
+    if inputs and not bool(solution.converged.all()) and problem.rows_matter(run.result, fresh, solution.tolerance):
+        # f holds a tensor with a row a sample, or samples look at each other: none may leave it.
+        return solve_from(lambda z: f(z, *inputs), z0, None, solver=chosen, atol=atol, rtol=rtol, max_iter=max_iter)
+    return solution
 
 
-def _checked(run: _Run, problem: Problem, shape: torch.Size) -> Solution:
-    """The solution with residuals evaluated afresh on the whole batch: a solver's word is not taken."""
+def _checked(run: _Run, problem: Problem, shape: torch.Size) -> tuple[Solution, Tensor]:
+    """The solution with residuals evaluated afresh on the whole batch (a solver's word is not taken), and f there."""
     value = problem.evaluate(run.result) if len(run.result) else run.result
-    residual = torch.linalg.vector_norm(value - run.result, dim=1)
-    size = torch.linalg.vector_norm(value, dim=1)
+    residual, size = run.norms(value - run.result), run.norms(value)
     limit = run.atol + run.rtol * size
     # Dropping rows changes the order of summation inside f: one rounding error of the value.
     met = residual <= limit + torch.finfo(size.dtype).eps * size
@@ -304,4 +317,4 @@ def _checked(run: _Run, problem: Problem, shape: torch.Size) -> Solution:
     codes = torch.where(converged & ~met, SolveStatus.RESIDUAL_TOO_LARGE.code, run.codes)
     return Solution(z=run.result.reshape(shape), converged=converged & met, residual=residual,
                     iterations=run.iterations, evaluations=run.evaluations + 1, status=codes, tolerance=limit,
-                    solver=run.solver.name)
+                    solver=run.solver.name), value
