@@ -50,12 +50,17 @@ class DEQ(nn.Module):
             z0: start; else the previous equilibrium (with `reuse`), else the cell's initial state (zeros).
         """
         start = self.start(x) if z0 is None else z0
-        z, self.last = equilibrium_and_solution(
+        z, solution = equilibrium_and_solution(
             self.cell, start, inputs=(x,), gradient=self.gradient, solver=self.solver, tol=self.tol,
             max_iter=self.max_iter, on_failure=self.on_failure)
-        if self.reuse:
-            self._previous = self.last.z
+        self.keep(solution)
         return z
+
+    def keep(self, solution: Solution) -> None:
+        """Take note of a solve: `last`, and the next start with `reuse`."""
+        self.last = solution
+        if self.reuse:
+            self._previous = solution.z
 
     def start(self, x: Tensor) -> Tensor:
         """Where a solve for x starts: the previous equilibrium (with `reuse`), else the cell's initial state."""

@@ -19,8 +19,8 @@ from deq.density.affine import (
     squared_derivatives,
 )
 from deq.density.affine_start import chord_start
-from deq.density.heads import SeparableHead
 from deq.density.jets import coordinate_jet, elementwise_derivatives, second_along
+from deq.density.trust import trusted_head
 from deq.equilibrium import OnFailure
 from deq.solution import Solution
 from deq.solvers import solve
@@ -46,7 +46,7 @@ def affine_score_and_laplacian(structure: AffineStructure, head: Head, x: Tensor
             solver starts where chord steps with one Jacobian for all samples end, mostly at the solution.
 
     Returns:
-        Score [batch, d], Laplacian [batch], and the Solution in terms of W z + U x + b.
+        Score [batch, d], Laplacian [batch], and the Solution, whose z and residual are those of z itself.
 
     Raises:
         NotConverged: a sample did not converge, with on_failure="raise".
@@ -59,8 +59,9 @@ def affine_score_and_laplacian(structure: AffineStructure, head: Head, x: Tensor
     h = attach_point(factors, torch.addmm(structure.injected, z_star, weight.T))
     z, slope, bend = elementwise_derivatives(phi, h)
 
-    if isinstance(head, SeparableHead):
-        along_z, curvature_z, along_x, laplacian_x = head.derivatives(z, x)
+    simple = trusted_head(head, z, x)
+    if simple is not None:
+        along_z, curvature_z, along_x, laplacian_x = simple.derivatives(z, x)
         squares = squared_derivatives(factors, weight, slope, injection)
         curved = (curvature_z * slope.square() * squares).sum(1)
         if laplacian_x is not None:
@@ -74,7 +75,8 @@ def affine_score_and_laplacian(structure: AffineStructure, head: Head, x: Tensor
     p = adjoint(factors, weight, slope, slope * along_z)
     costate = torch.addmm(along_z, p, weight)
     score = p @ injection if along_x is None else torch.addmm(along_x, p, injection)
-    return score, (bend * costate * squares).sum(1) + curved, solution
+    residual = torch.linalg.vector_norm(z.detach() - z_star.detach(), dim=1)
+    return score, (bend * costate * squares).sum(1) + curved, replace(solution, z=z_star.detach(), residual=residual)
 
 
 def _solve(structure: AffineStructure, z0: Tensor, on_failure: OnFailure,

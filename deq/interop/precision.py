@@ -10,7 +10,8 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["autocast_active", "full_precision", "in_full_precision", "refuse_autocast", "shield_graph", "without_autocast"]
+__all__ = ["autocast_active", "full_precision", "in_full_precision", "refuse_autocast", "shield_graph",
+           "without_autocast"]
 
 P = ParamSpec("P")
 R = TypeVar("R")

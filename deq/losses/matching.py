@@ -49,7 +49,7 @@ def score_matching(log_density: LogDensity, x: Tensor, *, reduction: Reduction =
         if forward_laplacian is None:
             raise ValueError(f"mode='laplacian' needs a density with score_and_laplacian, such as "
                              f"deq.EquilibriumDensity, got {type(log_density).__name__}")
-        s, trace = forward_laplacian(x)
+        s, trace = forward_laplacian(x) if chunk is None else forward_laplacian(x, chunk=chunk)
         return reduce(0.5 * per_sample_dot(s, s) + trace, reduction)
     if mode == "forward":
         s, trace = forward_trace(log_density, differentiable_input(x), chunk=chunk)

@@ -32,8 +32,8 @@ def choose(mask: Tensor, chosen: Tensor, other: Tensor) -> Tensor:
 class Problem:
     """The map f on flattened iterates [batch, n] of the samples still in the batch.
 
-    Checks what f returns, counts evaluations, and drops samples that have finished: with ``inputs`` they leave f, as far
-    as f allows that, else f goes on seeing them where they finished, and only the solver is spared them.
+    Checks what f returns, counts evaluations, and drops samples that have finished: with ``inputs`` they leave f, as
+    far as f allows that, else f goes on seeing them where they finished, and only the solver is spared them.
     """
 
     def __init__(self, f: Callable[..., Tensor], z0: Tensor, inputs: Sequence[Tensor]) -> None:
