@@ -11,7 +11,6 @@ its square; ell starts at (0, 0.5185, 1); width 32 and 64 inducing points (table
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,25 +18,11 @@ from torch import Tensor, nn
 
 from deq.gradients.rules import GradientRule
 from deq.models.dkef_features import EquilibriumFeatures, ExplicitFeatures
+from deq.models.dkef_kernel import KernelForm, gaussian_parts
 from deq.models.jets import input_jet
 
 VARIANTS = ("explicit", "deq", "deq-released")
 FIRST_LENGTHS = (0.0, 0.5185, 1.0)
-
-
-@dataclass(frozen=True)
-class KernelDerivatives:
-    """Kernel functions at n points and M inducing points, with directional derivatives in x.
-
-    Attributes:
-        value: k, `[n, M]`.
-        first: Dk[v_i], `[n, m, M]`, or None.
-        second: sum_i w_i D^2 k[v_i, v_i], `[n, M]`, or None.
-    """
-
-    value: Tensor
-    first: Tensor | None
-    second: Tensor | None
 
 
 class DKEF(nn.Module):
@@ -101,30 +86,13 @@ class DKEF(nn.Module):
         chosen = torch.randperm(len(rows), generator=generator)[:len(self.inducing)]
         self.inducing.copy_(rows[chosen])
 
-    def kernel(self, x: Tensor, directions: Tensor | None = None, weights: Tensor | None = None) -> KernelDerivatives:
-        """Kernel functions and their directional derivatives, carried forward (see `jets`).
+    def anchors(self) -> Tensor:
+        """Features of the inducing points, `[R, M, h]`, under the gradient rule."""
+        return self.features.jet(input_jet(self.inducing, self.features.kernels)).value
 
-        Args:
-            x: `[n, d]`.
-            directions: `[n, m, d]`, or None.
-            weights: `[m]` of the second derivatives, or None for first order alone.
-        """
-        copies = self.features.kernels
-        jet = self.features.jet(input_jet(x, copies, directions, weights))
-        anchors = self.features.jet(input_jet(self.inducing, copies)).value
-        gap = jet.value[:, :, None] - anchors[:, None]                                        # [R, n, M, h]
-        scale = 10**self.log_length[:, None, None]
-        part = torch.softmax(self.mixture, 0)[:, None, None] * torch.exp(-gap.square().sum(3) / (2 * scale))
-        if jet.first is None:
-            return KernelDerivatives(part.sum(0), None, None)
-        slope = gap @ jet.first.transpose(2, 3)                                               # [R, n, M, m]
-        first = -torch.einsum("rnl,rnlm->nml", part / scale, slope)
-        if jet.second is None or weights is None:
-            return KernelDerivatives(part.sum(0), first, None)
-        bend = torch.einsum("rnlm,m->rnl", slope**2, weights) / scale
-        spread = torch.einsum("rnmh,m->rn", jet.first**2, weights)[:, :, None]
-        second = part / scale * (bend - spread - (gap @ jet.second[..., None])[..., 0])
-        return KernelDerivatives(part.sum(0), first, second.sum(0))
+    def kernel_form(self, features: Tensor) -> KernelForm:
+        """The kernel functions at points with these features `[R, n, h]`."""
+        return KernelForm.make(features, self.anchors(), self.mixture, 10**self.log_length)
 
     def base(self, x: Tensor) -> Tensor:
         """q0, `[n]`."""
@@ -142,9 +110,7 @@ class DKEF(nn.Module):
         """
         if x.ndim != 2 or x.shape[1] != self.dim:
             raise ValueError(f"x must be [n, {self.dim}], got {list(x.shape)}")
-        gap = self.features(x)[:, :, None] - self.features(self.inducing)[:, None]
-        scale = 10**self.log_length[:, None, None]
-        part = torch.softmax(self.mixture, 0)[:, None, None] * torch.exp(-gap.square().sum(3) / (2 * scale))
+        part = gaussian_parts(self.features(x), self.features(self.inducing), self.mixture, 10**self.log_length)
         return self.base(x) + part.sum(0) @ (self.alpha if alpha is None else alpha)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -153,8 +119,6 @@ class DKEF(nn.Module):
 
     def score(self, x: Tensor, alpha: Tensor | None = None) -> Tensor:
         """The model's score under its gradient rule, `[n, d]`, carried forward."""
-        basis = torch.eye(self.dim, dtype=x.dtype, device=x.device).expand(len(x), -1, -1)
-        first = self.kernel(x, basis).first
-        if first is None:
-            raise RuntimeError("the kernel gave no first derivatives")
-        return first @ (self.alpha if alpha is None else alpha) - x / self.base_scale**2
+        slopes, jet = self.features.unit_jet(x, second=False)
+        pulled = self.kernel_form(jet.value).combine(self.alpha if alpha is None else alpha)
+        return slopes.along(pulled) - x / self.base_scale**2

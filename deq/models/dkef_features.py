@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from deq.equilibrium import equilibrium
 from deq.gradients.rules import Exact, GradientRule, Neumann, Phantom
 from deq.linear.factorise import inverse
+from deq.models.dkef_slopes import FactoredSlopes, Slopes, WrittenSlopes
 from deq.models.jets import Jet, input_jet
 from deq.solution import Solution
 from deq.solvers import FixedPointSolver, solve
@@ -21,7 +23,80 @@ def scaled_normal(*shape: int, generator: torch.Generator | None, dtype: torch.d
     return nn.Parameter(torch.randn(*shape, generator=generator, dtype=dtype) / shape[1] ** 0.5)
 
 
-class ExplicitFeatures(nn.Module):
+class FeatureMap(nn.Module):
+    """R maps of x side by side that meet it through one linear map and, where there is one, a linear skip.
+
+    Attributes:
+        kernels: R.
+        skip: `[R, h, d]`, or None.
+    """
+
+    kernels: int
+    skip: Tensor | None
+
+    @abstractmethod
+    def entry(self) -> tuple[Tensor, Tensor]:
+        """The first linear map: weight `[R, h, d]` and bias `[R, h]`."""
+
+    @abstractmethod
+    def lift(self, y: Jet) -> Jet:
+        """All that follows the first linear map, the skip left out."""
+
+    def jet(self, x: Jet) -> Jet:
+        """Push a jet of the input through."""
+        y = self.lift(x.linear(*self.entry()))
+        return y if self.skip is None else y + x.linear(self.skip)
+
+    def unit_jet(self, x: Tensor, *, second: bool = True, extra: Tensor | None = None) -> tuple[Slopes, Jet]:
+        """Derivatives along all d unit vectors of x `[n, d]`, in the smaller of d and h directions.
+
+        Args:
+            x: `[n, d]`.
+            second: carry second derivatives: summed over the unit vectors or, where `extra` is given, along it alone.
+            extra: one more direction a sample, `[n, d]`.
+
+        Returns:
+            The slopes along the unit vectors, and a jet of the features: value, `second` as asked for, and as `first`
+            the derivative along `extra`, `[R, n, 1, h]`, where there is one.
+        """
+        weight, bias = self.entry()
+        count = min(weight.shape[2], weight.shape[1])
+        written = weight.shape[2] == count
+        basis = torch.eye(count, dtype=x.dtype, device=x.device)
+        if written:
+            start, directions = input_jet(x, self.kernels), basis.expand(self.kernels, 1, -1, -1)
+        else:
+            start = Jet(x @ weight.transpose(1, 2) + bias[:, None])
+            directions = basis.expand(self.kernels, 1, -1, -1)
+        weights: Tensor | None = None
+        if extra is not None:
+            more = extra.expand(self.kernels, *extra.shape) if written else extra @ weight.transpose(1, 2)
+            directions = torch.cat([directions.expand(-1, len(x), -1, -1), more[:, :, None]], 2)
+            weights = x.new_zeros(count + 1)
+            weights[-1] = 1
+        elif second:
+            weights = x.new_ones(count) if written else weight @ weight.transpose(1, 2)
+        zero = torch.zeros_like(start.value) if second else None
+        start = Jet(start.value, directions, zero, weights if second else None)
+        out = self.jet(start) if written else self.lift(start)
+        if out.first is None:
+            raise RuntimeError("a jet along unit vectors lost its first derivatives")
+        value, first, along = out.value, out.first[:, :, :count], out.first[:, :, count:]
+        slopes: Slopes = WrittenSlopes(first)
+        if not written:
+            slopes = FactoredSlopes(first, weight, self.skip)
+            if self.skip is not None:
+                turned = self.skip.transpose(1, 2)
+                value = value + x @ turned
+                along = along if extra is None else along + (extra @ turned)[:, :, None]
+        return slopes, Jet(value, None if extra is None else along, out.second, out.weights)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features `[R, n, h]` of x `[n, d]`."""
+        return self.jet(input_jet(x, self.kernels)).value
+
+
+class ExplicitFeatures(FeatureMap):
     """k Linear layers with Softplus between them, plus a linear skip: x `[n, d]` to `[R, n, h]`."""
 
     def __init__(self, kernels: int, dim: int, width: int, layers: int, *, skip: bool = True,
@@ -35,19 +110,18 @@ class ExplicitFeatures(nn.Module):
                                        for _ in range(layers))
         self.skip = scaled_normal(kernels, width, dim, generator=generator, dtype=dtype) if skip else None
 
-    def jet(self, x: Jet) -> Jet:
-        """Push a jet of the input through."""
-        y = x.linear(self.weights[0], self.biases[0])
+    def entry(self) -> tuple[Tensor, Tensor]:
+        """The first layer."""
+        return self.weights[0], self.biases[0]
+
+    def lift(self, y: Jet) -> Jet:
+        """The other layers."""
         for weight, bias in list(zip(self.weights, self.biases, strict=True))[1:]:
             y = y.softplus().linear(weight, bias)
-        return y if self.skip is None else y + x.linear(self.skip)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features `[R, n, h]` of x `[n, d]`."""
-        return self.jet(input_jet(x, self.kernels)).value
+        return y
 
 
-class EquilibriumFeatures(nn.Module):
+class EquilibriumFeatures(FeatureMap):
     """`z = softplus(W z + softplus(A x + b))` ([SM] eq. 5), plus a linear skip: x `[n, d]` to `[R, n, h]`.
 
     W is divided by `margin (|W|_F + eps)`, so the map contracts (softplus is 1-Lipschitz, W dense).
@@ -105,6 +179,10 @@ class EquilibriumFeatures(nn.Module):
         norm = torch.linalg.vector_norm(self.recurrent, dim=(1, 2), keepdim=True)
         return self.recurrent / (self.margin * ((norm.detach() if self.released else norm) + self.eps))
 
+    def entry(self) -> tuple[Tensor, Tensor]:
+        """A and b of the injection."""
+        return self.injection, self.bias
+
     def inject(self, x: Jet) -> Jet:
         """`g(x) = softplus(A x + b)`."""
         return x.linear(self.injection, self.bias).softplus()
@@ -150,15 +228,15 @@ class EquilibriumFeatures(nn.Module):
             return total
         raise TypeError(f"the jet of an equilibrium knows Phantom, Neumann and Exact, not {rule!r}")
 
-    def jet(self, x: Jet) -> Jet:
-        """Push a jet of the input through the rule's iteration.
+    def lift(self, y: Jet) -> Jet:
+        """Push the jet of `A x + b` through the rule's iteration.
 
         Raises:
             DerivativeOrderError: a parameter gradient of the result would be of an order above the rule's.
             NotConverged: no equilibrium was found.
         """
-        self._check_order(x)
-        u = self.inject(x)
+        self._check_order(y)
+        u = y.softplus()
         z = Jet(self.fixed_point(u.value))
         matrix = self.preconditioner(z.value, u.value)
         weight = self.weight()
@@ -166,7 +244,7 @@ class EquilibriumFeatures(nn.Module):
             product = z.linear(weight.detach() if self.released and step == 0 else weight) + u
             applied = product if self.released else product.softplus()
             z = applied if isinstance(matrix, float) and matrix == 1 else z + (applied - z).fixed_map(matrix)
-        return self._read_out(z, x)
+        return z if self.output is None else z.linear(self.output, self.output_bias)
 
     def _check_order(self, x: Jet) -> None:
         asked = (x.first is not None) + (x.second is not None)

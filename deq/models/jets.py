@@ -4,6 +4,8 @@ A jet at x along directions v_1 .. v_m with weights w_1 .. w_m holds, of a funct
 
     value = y,    first_i = Dy[v_i],    second = sum_i w_i D^2 y[v_i, v_i].
 
+The weights may be a metric W in their place: second = sum_ij W_ij D^2 y[v_i, v_j].
+
 With the d unit vectors and unit weights `second` is the Laplacian: the forward Laplacian of Li et al. 2023
 (arXiv 2307.08214), here carried on through equilibria. All entries are ordinary tensors, so parameter
 gradients follow by one backward pass.
@@ -26,7 +28,7 @@ class Jet:
         value: `[R, n, h]`.
         first: `[R, n, m, h]`, or `[R, 1, m, h]` where all samples share it; None for a value alone.
         second: `[R, n, h]`, or None for first order alone.
-        weights: `[m]`, the weights of the directions in `second`.
+        weights: `[m]`, the weights of the directions in `second`, or a symmetric metric `[R, m, m]` on them.
     """
 
     value: Tensor
@@ -62,9 +64,16 @@ class Jet:
         slope = torch.sigmoid(self.value)
         second = None
         if self.second is not None:
-            squares = torch.einsum("rnmh,m->rnh", self.first**2, self.weights)
+            squares = self._squares(self.first)
             second = slope * (1 - slope) * squares + slope * self.second
         return Jet(value, slope[:, :, None] * self.first, second, self.weights)
+
+    def _squares(self, first: Tensor) -> Tensor:
+        if self.weights is None:
+            raise ValueError("a jet with second derivatives needs the weights of its directions")
+        if self.weights.ndim == 1:
+            return torch.einsum("rnmh,m->rnh", first**2, self.weights)
+        return ((self.weights[:, None] @ first) * first).sum(2)
 
     def __add__(self, other: Jet) -> Jet:
         return self._combine(other, 1)

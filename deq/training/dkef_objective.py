@@ -2,13 +2,11 @@ r"""The objectives of a DKEF as quadratics in alpha, and the alpha that minimise
 
 Every objective is, sample by sample,
 
-    0.5 sum_i p_i (v_i . s + t_i)^2 + sum_i w_i v_i^T (ds/dx) v_i,     s = grad q0 + sum_l alpha_l grad k_l,
+    0.5 sum_i (v_i . s + t_i)^2 + sum_j w_j^T (ds/dx) w_j,     s = grad q0 + sum_l alpha_l grad k_l,
 
-with directions v_i, weights p and w and targets t. Exact: the unit vectors, p = w = 1, t = 0. Sliced: one random v.
-Variance reduced: unit vectors with p = 1, the random v with w = 1. Denoising: unit vectors at the noisy x,
-t = e / sigma, w = 0. Hence G = mean sum_i p_i Dk[v_i] Dk[v_i]^T,
-b = mean(second + sum_i p_i Dk[v_i] (Dq0[v_i] + t_i)),
-and alpha = -(G + ridge I)^{-1} b.
+with directions v_i, w_j and targets t. Exact: v and w the unit vectors, t = 0. Sliced: one random v, w = v. Variance
+reduced: v the unit vectors, one random w. Denoising: v the unit vectors at the noisy x, t = e / sigma, no w. Hence
+G = mean sum_i Dk[v_i] Dk[v_i]^T, b = mean(second + sum_i Dk[v_i] (Dq0[v_i] + t_i)), alpha = -(G + ridge I)^{-1} b.
 """
 
 from __future__ import annotations
@@ -21,6 +19,9 @@ from torch import Tensor
 from deq.losses import draw_projections
 from deq.losses.sliced import draw_normal
 from deq.models.dkef import DKEF
+from deq.models.dkef_kernel import KernelForm
+from deq.models.dkef_slopes import Slopes, WrittenSlopes
+from deq.models.jets import Jet, input_jet
 
 OBJECTIVES = ("sm", "ssm", "ssm-vr", "dsm")
 
@@ -30,29 +31,41 @@ class Quadratic:
     """An objective on a batch, before alpha is chosen.
 
     Attributes:
-        first: Dk[v_i], `[n, m, M]`.
-        second: weighted second derivatives of the kernel functions, `[n, M]`.
+        kernel: the kernel functions at the batch.
+        slopes: derivatives of the features along the v_i, m of them.
+        second: second derivatives of the kernel functions summed over the w_j, `[n, M]`, or None for no w.
         offset: Dq0[v_i] + t_i, `[n, m]`.
-        constant: weighted second derivative of q0, `[n]`.
-        square: p, `[m]`.
+        constant: second derivative of q0, summed over the w_j, `[n]`.
     """
 
-    first: Tensor
-    second: Tensor
+    kernel: KernelForm
+    slopes: Slopes
+    second: Tensor | None
     offset: Tensor
     constant: Tensor
-    square: Tensor
 
     def normal_equations(self) -> tuple[Tensor, Tensor]:
         """Sums (not means) of G `[M, M]` and b `[M]` over the batch."""
-        weighted = self.first * self.square[:, None]
-        gram = weighted.flatten(0, 1).T @ self.first.flatten(0, 1)
-        return gram, self.second.sum(0) + torch.einsum("nml,nm->l", weighted, self.offset)
+        c = self.kernel.coefficients()                                                           # [n, R h, M]
+        if self.slopes.directions < c.shape[1]:
+            first = self.slopes.times(c).flatten(0, 1)                                           # [n m, M]
+            gram, linear = first.T @ first, self.offset.flatten() @ first
+        else:
+            gram = c.flatten(0, 1).T @ (self.slopes.gram() @ c).flatten(0, 1)
+            linear = self.slopes.against(self.offset).flatten() @ c.flatten(0, 1)
+        return gram, linear if self.second is None else linear + self.second.sum(0)
+
+    def along(self, alpha: Tensor) -> Tensor:
+        """`v_i . s`, `[n, m]`, targets included."""
+        return self.slopes.along(self.kernel.combine(alpha)) + self.offset
+
+    def trace(self, alpha: Tensor) -> Tensor:
+        """`sum_j w_j^T (ds/dx) w_j`, `[n]`."""
+        return self.constant if self.second is None else self.second @ alpha + self.constant
 
     def values(self, alpha: Tensor) -> Tensor:
         """The objective of each sample, `[n]`."""
-        residual = self.first @ alpha + self.offset
-        return 0.5 * (residual**2) @ self.square + self.second @ alpha + self.constant
+        return 0.5 * self.along(alpha).square().sum(1) + self.trace(alpha)
 
 
 def quadratic(model: DKEF, x: Tensor, objective: str = "sm", *, generator: torch.Generator | None = None,
@@ -70,34 +83,44 @@ def quadratic(model: DKEF, x: Tensor, objective: str = "sm", *, generator: torch
     Raises:
         ValueError: an unknown objective, or sigma not positive.
     """
-    n, d = x.shape
-    basis = torch.eye(d, dtype=x.dtype, device=x.device).expand(n, -1, -1)
-    ones, zeros = x.new_ones(d), x.new_zeros(d)
-    target: Tensor | float = 0.0
-    weights: Tensor | None
-    if objective == "sm":
-        directions, square, weights = basis, ones, ones
-    elif objective in ("ssm", "ssm-vr"):
-        v = draw_projections(x, generator=generator)[0] if projections is None else projections
-        directions, square, weights = v[:, None], ones[:1], ones[:1]
-        if objective == "ssm-vr":
-            directions = torch.cat([basis, directions], 1)
-            square, weights = torch.cat([ones, zeros[:1]]), torch.cat([zeros, ones[:1]])
-    elif objective == "dsm":
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, got {objective!r}")
+    features, base = model.features, -1 / model.base_scale**2
+    v = projections
+    if objective == "dsm":
         if not sigma > 0:
             raise ValueError(f"sigma must be positive, got {sigma}")
-        noise = draw_normal(x.shape, x, generator) if projections is None else projections
-        x, target = x + sigma * noise, noise / sigma
-        directions, square, weights = basis, ones, None
+        noise = draw_normal(x.shape, x, generator) if v is None else v
+        x = x + sigma * noise
+        slopes, jet = features.unit_jet(x, second=False)
+        return Quadratic(model.kernel_form(jet.value), slopes, None, base * x + noise / sigma, x.new_zeros(len(x)))
+    if objective == "sm":
+        slopes, jet = features.unit_jet(x)
+        kernel = model.kernel_form(jet.value)
+        return Quadratic(kernel, slopes, kernel.second(slopes.blocks(), _bend(jet)), base * x,
+                         x.new_full((len(x),), base * model.dim))
+    v = draw_projections(x, generator=generator)[0] if v is None else v
+    constant = base * v.square().sum(1)
+    if objective == "ssm":
+        jet = features.jet(input_jet(x, features.kernels, v[:, None], x.new_ones(1)))
+        slopes, offset = WrittenSlopes(_first(jet)), base * (v * x).sum(1, keepdim=True)
     else:
-        raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, got {objective!r}")
-    kernel = model.kernel(x, directions, weights)
-    if kernel.first is None:
-        raise RuntimeError("the kernel gave no first derivatives")
-    offset = torch.einsum("nmd,nd->nm", directions, -x) / model.base_scale**2 + target
-    second = torch.zeros_like(kernel.value) if kernel.second is None else kernel.second
-    lengths = directions.square().sum(2) @ (torch.zeros_like(square) if weights is None else weights)
-    return Quadratic(kernel.first, second, offset, -lengths / model.base_scale**2, square)
+        slopes, jet = features.unit_jet(x, extra=v)
+        offset = base * x
+    kernel = model.kernel_form(jet.value)
+    return Quadratic(kernel, slopes, kernel.second_along(_first(jet)[:, :, 0], _bend(jet)), offset, constant)
+
+
+def _first(jet: Jet) -> Tensor:
+    if jet.first is None:
+        raise RuntimeError("the features gave no first derivatives")
+    return jet.first
+
+
+def _bend(jet: Jet) -> Tensor:
+    if jet.second is None:
+        raise RuntimeError("the features gave no second derivatives")
+    return jet.second
 
 
 def solve_alpha(gram: Tensor, linear: Tensor, rows: int, log_ridge: Tensor) -> Tensor:

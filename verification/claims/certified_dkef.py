@@ -22,6 +22,7 @@ from analysis.rigorous import (
 )
 from analysis.rigorous.phantom import PhantomError, Score
 from deq.models import DKEF
+from deq.training.dkef_objective import quadratic
 from verification.context import Context
 from verification.evidence import Evidence, Method, holds_if, largest
 from verification.experiments.certified_dkef import EnclosedModel, enclose_model, float_functions
@@ -100,14 +101,9 @@ def _float_score(model: DKEF, x: torch.Tensor, rule: deq.GradientRule) -> tuple[
     before = features.gradient, features.tol, features.solver
     features.gradient, features.tol, features.solver = rule, 1e-13, "newton"
     try:
-        basis = torch.eye(model.dim, dtype=x.dtype)[None]
         with torch.no_grad():
-            kernel = model.kernel(x[None], basis, torch.ones(model.dim, dtype=x.dtype))
-        if kernel.first is None or kernel.second is None:
-            raise ValueError("the kernel gave no derivatives")
-        alpha = model.alpha.detach()
-        score = (kernel.first @ alpha - x[None] / model.base_scale**2)[0]
-        return score, float(kernel.second @ alpha) - model.dim / model.base_scale**2
+            form = quadratic(model, x[None])
+            return form.along(model.alpha)[0], float(form.trace(model.alpha))
     finally:
         features.gradient, features.tol, features.solver = before
 

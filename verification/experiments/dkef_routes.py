@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deq.gradients.rules import GradientRule
 from deq.losses import draw_projections
 from deq.models import DKEF
-from deq.models.dkef_features import EquilibriumFeatures
+from deq.models.dkef_features import EquilibriumFeatures, FeatureMap
 from deq.models.jets import Jet, input_jet
 from deq.training.dkef_objective import quadratic, solve_alpha
 from verification.experiments.dkef_subject import equilibrium_features
@@ -23,24 +23,24 @@ from verification.experiments.dkef_subject import equilibrium_features
 TIGHT = 1e-12
 
 
-class UnrolledFeatures(nn.Module):
+class UnrolledFeatures(FeatureMap):
     """The same features by applying f `steps` times from zero with autograd on: no solver, no rule, no linear solve."""
 
     def __init__(self, original: EquilibriumFeatures, steps: int) -> None:
         super().__init__()
-        self.original, self.steps, self.kernels = original, steps, original.kernels
+        self.original, self.steps, self.kernels, self.skip = original, steps, original.kernels, original.skip
 
-    def jet(self, x: Jet) -> Jet:
-        """Push a jet of the input through."""
-        u, weight = self.original.inject(x), self.original.weight()
+    def entry(self) -> tuple[Tensor, Tensor]:
+        """As the original's."""
+        return self.original.entry()
+
+    def lift(self, y: Jet) -> Jet:
+        """Push the jet of `A x + b` through."""
+        u, weight = y.softplus(), self.original.weight()
         z = Jet(torch.zeros_like(u.value))
         for _ in range(self.steps):
             z = (z.linear(weight) + u).softplus()
-        return z if self.original.skip is None else z + x.linear(self.original.skip)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features `[R, n, h]`."""
-        return self.jet(input_jet(x, self.kernels)).value
+        return z
 
 
 def unroll_steps(model: DKEF, x: Tensor) -> int:
@@ -136,7 +136,7 @@ def follow(model: DKEF, route: GradientRule | int, fitting: Tensor, held: Tensor
         loss = form.values(alpha).mean()
         gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
         with torch.no_grad():
-            score = form.first @ alpha + form.offset if objective == "sm" else model.score(held, alpha)
+            score = form.along(alpha) if objective == "sm" else model.score(held, alpha)
     parts = [(torch.zeros_like(p) if g is None else g).flatten()
              for p, g in zip(named.values(), gradients, strict=True)]
     own = [part for p, part in zip(named.values(), parts, strict=True) if id(p) in inner]

@@ -8,6 +8,8 @@ from deq import losses
 from deq.models import DKEF, count_parameters
 from deq.training.dkef_objective import evaluate, fit_alpha, quadratic, solve_alpha
 
+from .dkef_reference import plain_quadratic
+
 EPS = torch.finfo(torch.float64).eps
 SOLVED = 1e-13
 RULES = [deq.Phantom(1), deq.Phantom(2), deq.Phantom(3, damping=0.7), deq.Neumann(2, 3), deq.Exact(3)]
@@ -77,6 +79,35 @@ def test_every_objective_is_the_general_one_on_explicit_features(seed, layers, s
         expected = losses.sliced_score_matching(model.log_density, x, variance_reduced=objective == "ssm-vr",
                                                 projections=v, reduction="none")
     close(got, expected)
+
+
+@pytest.mark.parametrize("objective", ["sm", "ssm", "ssm-vr", "dsm"])
+@pytest.mark.parametrize(("dim", "options"), [
+    (3, {"variant": "deq"}), (4, {"layers": 1}), (5, {"layers": 3}),
+    (7, {"variant": "deq", "output_layer": True}), (11, {"variant": "deq", "skip": False}), (19, {"layers": 1}),
+    (19, {"layers": 3, "skip": False}), (19, {"variant": "deq-released"}),
+    (19, {"variant": "deq", "gradient": deq.Exact(3)})], ids=str)
+def test_fast_forms_are_the_plain_formulas(seed, objective, dim, options):
+    """Normal equations, values and the whole loss's gradient, alpha's graph included, written out and factored.
+
+    Five wide, three kernels: slopes are factored above dim 5, G comes from Gram matrices above dim 15.
+    """
+    model, x, generator = model_and_rows(seed, rows=12, dim=dim, **options)
+    draws = losses.draw_projections(x, generator=generator)[0].split(6)
+    parameters = [p for p in model.parameters() if p is not model.log_ridge]
+
+    def everything(form):
+        fit, held = (form(model, rows, objective, draw) for rows, draw in zip(x.split(6), draws, strict=True))
+        gram, linear = fit.normal_equations()
+        alpha = solve_alpha(gram, linear, 6, model.log_ridge)
+        loss = held.values(alpha).mean()
+        gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
+        # gradients together: some are zero by symmetry, and rounding knows the size of the others only
+        return [gram, linear, held.values(model.alpha), alpha, loss, torch.cat([g.flatten() for g in gradients])]
+
+    got = everything(lambda model, rows, kind, v: quadratic(model, rows, kind, projections=v))
+    for a, b in zip(got, everything(plain_quadratic), strict=True):
+        close(a, b)
 
 
 def test_released_variant_agrees_with_autograd_too(seed):

@@ -1,0 +1,96 @@
+"""Mixtures of Gaussian kernels between features of n points and of M anchors, with derivatives in the points.
+
+With `kappa_r = rho_r exp(-|phi_r - zeta_r|^2 / (2 s_r)) / s_r` the gradient of the l-th kernel function is `J C_l`,
+
+    C_l = - (kappa_1l (phi_1 - zeta_1l), ..., kappa_Rl (phi_R - zeta_Rl)),        J [d, R h] the features' derivatives,
+
+and its second derivatives need `(phi - zeta)^T P (phi - zeta)` with `P = J^T J` alone: nothing is of size n M d.
+Squares are expanded, which turns them into matrix products. Features and anchors are centred first, so that what
+cancels is no larger than the distances themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def gaussian_parts(features: Tensor, anchors: Tensor, mixture: Tensor, scale: Tensor) -> Tensor:
+    """`softmax(mixture)_r exp(-|features_r - anchors_r|^2 / (2 scale_r))`, `[R, n, M]`.
+
+    Args:
+        features: `[R, n, h]`.
+        anchors: `[R, M, h]`.
+        mixture: logits `[R]`.
+        scale: `[R]`.
+    """
+    centre = anchors.detach().mean(1, keepdim=True)
+    x, z = features - centre, anchors - centre
+    half = x @ z.transpose(1, 2) - 0.5 * x.square().sum(2)[:, :, None] - 0.5 * z.square().sum(2)[:, None]
+    return torch.exp(half / scale[:, None, None] + torch.log_softmax(mixture, 0)[:, None, None])
+
+
+@dataclass(frozen=True)
+class KernelForm:
+    """Kernel functions at n points and what their derivatives are made of.
+
+    Attributes:
+        features: centred, `[R, n, h]`.
+        anchors: centred, `[R, M, h]`.
+        kappa: the kernels over their scales, `[R, n, M]`.
+        scale: `[R]`.
+    """
+
+    features: Tensor
+    anchors: Tensor
+    kappa: Tensor
+    scale: Tensor
+
+    @classmethod
+    def make(cls, features: Tensor, anchors: Tensor, mixture: Tensor, scale: Tensor) -> KernelForm:
+        """From features `[R, n, h]`, anchors `[R, M, h]`, logits and scales `[R]`."""
+        centre = anchors.detach().mean(1, keepdim=True)
+        kappa = gaussian_parts(features, anchors, mixture, scale) / scale[:, None, None]
+        return cls(features - centre, anchors - centre, kappa, scale)
+
+    def coefficients(self) -> Tensor:
+        """C, `[n, R h, M]`."""
+        gap = self.anchors.transpose(1, 2) - self.features.transpose(0, 1)[..., None]            # [n, R, h, M]
+        return (gap * self.kappa.transpose(0, 1)[:, :, None]).flatten(1, 2)
+
+    def combine(self, alpha: Tensor) -> Tensor:
+        """`C alpha`, `[n, R h]`: the gradient of `sum_l alpha_l k_l` in the features."""
+        weighted = self.kappa * alpha
+        pulled = weighted @ self.anchors - weighted.sum(2, keepdim=True) * self.features
+        return pulled.transpose(0, 1).flatten(1)
+
+    def second(self, gram: Tensor, bend: Tensor) -> Tensor:
+        """Second derivatives of all kernel functions, summed over directions, `[n, M]`.
+
+        Args:
+            gram: `J_r^T J_r` over those directions, `[R, n, h, h]`.
+            bend: the features' own second derivatives, summed, `[R, n, h]`.
+        """
+        turned = (gram @ self.features[..., None])[..., 0]
+        squares = (self.anchors[..., None] * self.anchors[:, :, None]).flatten(2)                # [R, M, h h]
+        quadratic = gram.flatten(2) @ squares.transpose(1, 2)
+        constant = (turned * self.features).sum(2, keepdim=True)
+        bent = quadratic + constant - 2 * turned @ self.anchors.transpose(1, 2)
+        spread = gram.diagonal(dim1=2, dim2=3).sum(2)[..., None]
+        return self._collect(bent, spread, bend)
+
+    def second_along(self, first: Tensor, bend: Tensor) -> Tensor:
+        """Second derivatives of all kernel functions along one direction a sample, `[n, M]`.
+
+        Args:
+            first: the features' derivatives along it, `[R, n, h]`.
+            bend: their second derivatives, `[R, n, h]`.
+        """
+        slope = (first * self.features).sum(2, keepdim=True) - first @ self.anchors.transpose(1, 2)
+        return self._collect(slope.square(), first.square().sum(2, keepdim=True), bend)
+
+    def _collect(self, bent: Tensor, spread: Tensor, bend: Tensor) -> Tensor:
+        straight = (bend * self.features).sum(2, keepdim=True) - bend @ self.anchors.transpose(1, 2)
+        return (self.kappa * (bent / self.scale[:, None, None] - spread - straight)).sum(0)
