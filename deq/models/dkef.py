@@ -90,9 +90,10 @@ class DKEF(nn.Module):
         """Features of the inducing points, `[R, M, h]`, under the gradient rule."""
         return self.features.jet(input_jet(self.inducing, self.features.kernels)).value
 
-    def kernel_form(self, features: Tensor) -> KernelForm:
-        """The kernel functions at points with these features `[R, n, h]`."""
-        return KernelForm.make(features, self.anchors(), self.mixture, 10**self.log_length)
+    def kernel_form(self, features: Tensor, anchors: Tensor | None = None) -> KernelForm:
+        """The kernel functions at points with these features `[R, n, h]`; anchors as `anchors` gives them."""
+        return KernelForm.make(features, self.anchors() if anchors is None else anchors, self.mixture,
+                               10**self.log_length)
 
     def base(self, x: Tensor) -> Tensor:
         """q0, `[n]`."""

@@ -12,9 +12,11 @@ cancels is no larger than the distances themselves.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def gaussian_parts(features: Tensor, anchors: Tensor, mixture: Tensor, scale: Tensor) -> Tensor:
@@ -30,6 +32,28 @@ def gaussian_parts(features: Tensor, anchors: Tensor, mixture: Tensor, scale: Te
     x, z = features - centre, anchors - centre
     half = x @ z.transpose(1, 2) - 0.5 * x.square().sum(2)[:, :, None] - 0.5 * z.square().sum(2)[:, None]
     return torch.exp(half / scale[:, None, None] + torch.log_softmax(mixture, 0)[:, None, None])
+
+
+class SumOfForms(torch.autograd.Function):
+    """`sum_n C_n^T P_n C_n`, `[M, M]`, for C `[n, k, M]` and symmetric P `[n or 1, k, k]`.
+
+    Its backward pass uses the symmetry: two thirds of what autograd would do.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, c: Tensor, p: Tensor) -> Tensor:
+        """The sum."""
+        ctx.save_for_backward(c, p)
+        return c.flatten(0, 1).T @ (p @ c).flatten(0, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+        """`P C (g + g^T)` and the symmetric part of `C g C^T`."""
+        c, p = ctx.saved_tensors
+        both = (c.flatten(0, 1) @ (cotangent + cotangent.T)).view_as(c)
+        change = 0.5 * (both @ c.transpose(1, 2))
+        return p @ both, change if len(p) == len(c) else change.sum(0, keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -55,10 +79,16 @@ class KernelForm:
         kappa = gaussian_parts(features, anchors, mixture, scale) / scale[:, None, None]
         return cls(features - centre, anchors - centre, kappa, scale)
 
+    def rows(self, chosen: slice) -> KernelForm:
+        """At some of the points."""
+        return KernelForm(self.features[:, chosen], self.anchors, self.kappa[:, chosen], self.scale)
+
     def coefficients(self) -> Tensor:
         """C, `[n, R h, M]`."""
-        gap = self.anchors.transpose(1, 2) - self.features.transpose(0, 1)[..., None]            # [n, R, h, M]
-        return (gap * self.kappa.transpose(0, 1)[:, :, None]).flatten(1, 2)
+        # samples outermost in memory: elementwise work on strided tensors costs several times as much
+        features, kappa = (tensor.transpose(0, 1).contiguous() for tensor in (self.features, self.kappa))
+        gap = self.anchors.transpose(1, 2).contiguous() - features[..., None]                    # [n, R, h, M]
+        return (gap * kappa[:, :, None]).flatten(1, 2)
 
     def combine(self, alpha: Tensor) -> Tensor:
         """`C alpha`, `[n, R h]`: the gradient of `sum_l alpha_l k_l` in the features."""

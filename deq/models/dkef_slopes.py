@@ -10,11 +10,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
 class Slopes(ABC):
     """`J_n [m, R h]`: derivatives of R h features along m directions at each of n samples."""
+
+    @abstractmethod
+    def rows(self, chosen: slice) -> Slopes:
+        """Those of some samples."""
 
     @abstractmethod
     def gram(self) -> Tensor:
@@ -51,6 +56,10 @@ class WrittenSlopes(Slopes):
     """
 
     first: Tensor
+
+    def rows(self, chosen: slice) -> Slopes:
+        """Those of some samples."""
+        return WrittenSlopes(some(self.first, chosen))
 
     @property
     def _matrix(self) -> Tensor:
@@ -97,6 +106,10 @@ class FactoredSlopes(Slopes):
     entry: Tensor
     skip: Tensor | None
 
+    def rows(self, chosen: slice) -> Slopes:
+        """Those of some samples."""
+        return FactoredSlopes(some(self.inner, chosen), self.entry, self.skip)
+
     @property
     def directions(self) -> int:
         """The number d."""
@@ -105,16 +118,16 @@ class FactoredSlopes(Slopes):
     def gram(self) -> Tensor:
         """`J^T J`, `[n, R h, R h]`, from the products of A and S among themselves."""
         entry = self.entry.flatten(0, 1)
-        inner = self.inner.transpose(0, 1)                                                       # [n, R, h, h]
-        copies, width = inner.shape[1:3]
-        # rows: T_r^T A_r A_s^T for all s side by side, then each s by its own T_s
-        half = inner.transpose(2, 3) @ (self.entry @ entry.T)                                    # [n, R, h, R h]
-        columns = half.flatten(1, 2).unflatten(2, (copies, width)).transpose(1, 2)               # [n, R, R h, h]
-        total = (columns @ inner).transpose(1, 2).flatten(2)
+        copies, samples, width = self.inner.shape[:3]
+        # the maps' T on the diagonal of one matrix a sample: large products, few calls
+        apart = torch.eye(copies, dtype=entry.dtype, device=entry.device)[:, None, :, None]
+        inner = (self.inner.transpose(0, 1).contiguous()[:, :, :, None] * apart).view(samples, copies * width, copies * width)
+        turned = inner.transpose(1, 2)
+        total = (turned @ (entry @ entry.T)) @ inner
         if self.skip is None:
             return total
         skip = self.skip.flatten(0, 1)
-        mixed = (inner.transpose(2, 3) @ (self.entry @ skip.T)).flatten(1, 2)
+        mixed = turned @ (entry @ skip.T)
         return total + mixed + mixed.transpose(1, 2) + skip @ skip.T
 
     def blocks(self) -> Tensor:
@@ -143,3 +156,8 @@ class FactoredSlopes(Slopes):
         if self.skip is not None:
             written = written + self.skip.transpose(1, 2)[:, None]
         return WrittenSlopes(written).times(c)
+
+
+def some(first: Tensor, chosen: slice) -> Tensor:
+    """Some samples of `[R, n, ...]`, or of `[R, 1, ...]` where all samples share it."""
+    return first if first.shape[1] == 1 else first[:, chosen]

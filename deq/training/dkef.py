@@ -24,7 +24,14 @@ from tqdm import tqdm
 from deq.data.tabular import Tabular
 from deq.models.dkef import DKEF
 from deq.models.dkef_features import EquilibriumFeatures
-from deq.training.dkef_objective import OBJECTIVES, evaluate, fit_alpha, quadratic, solve_alpha
+from deq.training.dkef_objective import (
+    OBJECTIVES,
+    evaluate,
+    fit_alpha,
+    halves_loss,
+    solve_alpha,
+    validation_mean,
+)
 from deq.training.state_file import DamagedCheckpointError, load_state, save_state
 
 Hook = Callable[[int, DKEF, Tensor, Tensor], None]
@@ -187,10 +194,8 @@ class DKEFTrainer:
     def batch_loss(self, fitting: Tensor, held: Tensor) -> Tensor:
         """The objective on `held` with alpha solved on `fitting`, graph kept."""
         config = self.config
-        form = quadratic(self.model, fitting, config.objective, generator=self.generator, sigma=config.sigma)
-        alpha = solve_alpha(*form.normal_equations(), len(fitting), self.model.log_ridge)
-        return quadratic(self.model, held, config.objective, generator=self.generator,
-                         sigma=config.sigma).values(alpha).mean()
+        return halves_loss(self.model, torch.cat([fitting, held]), config.objective, generator=self.generator,
+                           sigma=config.sigma)
 
     def _step(self) -> float:
         fitting, held = self._batch()
@@ -230,13 +235,9 @@ class DKEFTrainer:
         gram, linear = fit_alpha(model, self.train, config.objective, generator=self.generator, sigma=config.sigma)
         ridge = model.log_ridge.detach().clone().requires_grad_()
         optimizer = torch.optim.Adam([ridge], lr=config.final_learning_rate)
-        form = None
+        mean = validation_mean(model, self.validation, config.objective, generator=self.generator, sigma=config.sigma)
         for _ in tqdm(range(config.final_steps), disable=not progress, unit="step", desc="stage 2"):
-            if form is None or config.objective != "sm":      # the exact objective draws nothing: one pass serves all
-                with torch.no_grad():
-                    form = quadratic(model, self.validation, config.objective, generator=self.generator,
-                                     sigma=config.sigma)
-            loss = form.values(solve_alpha(gram, linear, len(self.train), ridge)).mean()
+            loss = mean(solve_alpha(gram, linear, len(self.train), ridge))
             if not bool(torch.isfinite(loss)):
                 raise TrainingDiverged(f"stage 2: validation value {loss.item()} at log10 ridge {ridge.item():.4g}")
             optimizer.zero_grad()

@@ -11,6 +11,7 @@ G = mean sum_i Dk[v_i] Dk[v_i]^T, b = mean(second + sum_i Dk[v_i] (Dq0[v_i] + t_
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 from deq.losses import draw_projections
 from deq.losses.sliced import draw_normal
 from deq.models.dkef import DKEF
-from deq.models.dkef_kernel import KernelForm
+from deq.models.dkef_kernel import KernelForm, SumOfForms
 from deq.models.dkef_slopes import Slopes, WrittenSlopes
 from deq.models.jets import Jet, input_jet
 
@@ -44,6 +45,12 @@ class Quadratic:
     offset: Tensor
     constant: Tensor
 
+    def rows(self, chosen: slice) -> Quadratic:
+        """On a part of the batch."""
+        return Quadratic(self.kernel.rows(chosen), self.slopes.rows(chosen),
+                         None if self.second is None else self.second[chosen], self.offset[chosen],
+                         self.constant[chosen])
+
     def normal_equations(self) -> tuple[Tensor, Tensor]:
         """Sums (not means) of G `[M, M]` and b `[M]` over the batch."""
         c = self.kernel.coefficients()                                                           # [n, R h, M]
@@ -51,7 +58,7 @@ class Quadratic:
             first = self.slopes.times(c).flatten(0, 1)                                           # [n m, M]
             gram, linear = first.T @ first, self.offset.flatten() @ first
         else:
-            gram = c.flatten(0, 1).T @ (self.slopes.gram() @ c).flatten(0, 1)
+            gram = SumOfForms.apply(c, self.slopes.gram())  # type: ignore[no-untyped-call]
             linear = self.slopes.against(self.offset).flatten() @ c.flatten(0, 1)
         return gram, linear if self.second is None else linear + self.second.sum(0)
 
@@ -69,7 +76,7 @@ class Quadratic:
 
 
 def quadratic(model: DKEF, x: Tensor, objective: str = "sm", *, generator: torch.Generator | None = None,
-              sigma: float = 0.16, projections: Tensor | None = None) -> Quadratic:
+              sigma: float = 0.16, projections: Tensor | None = None, anchors: Tensor | None = None) -> Quadratic:
     """The objective on the batch x `[n, d]`, with the graph of all parameters.
 
     Args:
@@ -79,6 +86,7 @@ def quadratic(model: DKEF, x: Tensor, objective: str = "sm", *, generator: torch
         generator: source of projections (Rademacher) and noise.
         sigma: noise scale of "dsm".
         projections: the random v, `[n, d]`, or the noise of "dsm"; drawn where None.
+        anchors: `model.anchors()`, where several batches share it.
 
     Raises:
         ValueError: an unknown objective, or sigma not positive.
@@ -93,10 +101,10 @@ def quadratic(model: DKEF, x: Tensor, objective: str = "sm", *, generator: torch
         noise = draw_normal(x.shape, x, generator) if v is None else v
         x = x + sigma * noise
         slopes, jet = features.unit_jet(x, second=False)
-        return Quadratic(model.kernel_form(jet.value), slopes, None, base * x + noise / sigma, x.new_zeros(len(x)))
+        return Quadratic(model.kernel_form(jet.value, anchors), slopes, None, base * x + noise / sigma, x.new_zeros(len(x)))
     if objective == "sm":
         slopes, jet = features.unit_jet(x)
-        kernel = model.kernel_form(jet.value)
+        kernel = model.kernel_form(jet.value, anchors)
         return Quadratic(kernel, slopes, kernel.second(slopes.blocks(), _bend(jet)), base * x,
                          x.new_full((len(x),), base * model.dim))
     v = draw_projections(x, generator=generator)[0] if v is None else v
@@ -107,7 +115,7 @@ def quadratic(model: DKEF, x: Tensor, objective: str = "sm", *, generator: torch
     else:
         slopes, jet = features.unit_jet(x, extra=v)
         offset = base * x
-    kernel = model.kernel_form(jet.value)
+    kernel = model.kernel_form(jet.value, anchors)
     return Quadratic(kernel, slopes, kernel.second_along(_first(jet)[:, :, 0], _bend(jet)), offset, constant)
 
 
@@ -130,22 +138,60 @@ def solve_alpha(gram: Tensor, linear: Tensor, rows: int, log_ridge: Tensor) -> T
     return -torch.cholesky_solve((linear / rows)[:, None], factor)[:, 0]
 
 
+def halves_loss(model: DKEF, rows: Tensor, objective: str = "sm", *, generator: torch.Generator | None = None,
+                sigma: float = 0.16) -> Tensor:
+    """The objective on the second half of the rows with alpha solved on the first, graph kept: a training step's loss.
+
+    Features are computed for both halves at once.
+    """
+    half = len(rows) // 2
+    form = quadratic(model, rows, objective, generator=generator, sigma=sigma)
+    alpha = solve_alpha(*form.rows(slice(half)).normal_equations(), half, model.log_ridge)
+    return form.rows(slice(half, None)).values(alpha).mean()
+
+
 def fit_alpha(model: DKEF, x: Tensor, objective: str = "sm", *, generator: torch.Generator | None = None,
-              sigma: float = 0.16, chunk: int = 256) -> tuple[Tensor, Tensor]:
-    """Accumulated sums G and b over many rows, without a graph, in chunks that bound memory."""
+              sigma: float = 0.16, chunk: int = 64) -> tuple[Tensor, Tensor]:
+    """Accumulated sums G and b over many rows, without a graph, in chunks that stay in cache."""
     gram = model.inducing.new_zeros(len(model.inducing), len(model.inducing))
     linear = gram.new_zeros(len(gram))
     with torch.no_grad():
+        anchors = model.anchors()
         for rows in x.split(chunk):
-            g, b = quadratic(model, rows, objective, generator=generator, sigma=sigma).normal_equations()
+            g, b = quadratic(model, rows, objective, generator=generator, sigma=sigma,
+                             anchors=anchors).normal_equations()
             gram, linear = gram + g, linear + b
     return gram, linear
 
 
 def evaluate(model: DKEF, x: Tensor, objective: str = "sm", *, alpha: Tensor | None = None,
-             generator: torch.Generator | None = None, sigma: float = 0.16, chunk: int = 256) -> Tensor:
+             generator: torch.Generator | None = None, sigma: float = 0.16, chunk: int = 64) -> Tensor:
     """The objective of each row of x, `[n]`, no graph, with the fitted alpha where none is given."""
     chosen = model.alpha if alpha is None else alpha
     with torch.no_grad():
-        return torch.cat([quadratic(model, rows, objective, generator=generator, sigma=sigma).values(chosen)
-                          for rows in x.split(chunk)])
+        anchors = model.anchors()
+        return torch.cat([quadratic(model, rows, objective, generator=generator, sigma=sigma,
+                                    anchors=anchors).values(chosen) for rows in x.split(chunk)])
+
+
+def validation_mean(model: DKEF, x: Tensor, objective: str = "sm", *, generator: torch.Generator | None = None,
+                    sigma: float = 0.16) -> Callable[[Tensor], Tensor]:
+    """The mean objective over x `[n, d]` as a function of alpha alone, the model's other parameters held.
+
+    The exact objective draws nothing, so its mean is one quadratic, made once; the others draw anew at each call.
+    """
+    anchors = model.anchors().detach()
+    if objective != "sm":
+        def drawn(alpha: Tensor) -> Tensor:
+            with torch.no_grad():
+                form = quadratic(model, x, objective, generator=generator, sigma=sigma, anchors=anchors)
+            return form.values(alpha).mean()
+        return drawn
+    gram, linear = fit_alpha(model, x)
+    n = len(x)
+    constant = 0.5 * (x / model.base_scale**2).square().sum(1).mean() - model.dim / model.base_scale**2
+
+    def exact(alpha: Tensor) -> Tensor:
+        return 0.5 * alpha @ (gram / n) @ alpha + (linear / n) @ alpha + constant
+
+    return exact

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 import deq
 from deq import losses
 from deq.models import DKEF, count_parameters
-from deq.training.dkef_objective import evaluate, fit_alpha, quadratic, solve_alpha
+from deq.training.dkef_objective import evaluate, fit_alpha, halves_loss, quadratic, solve_alpha, validation_mean
 
 from .dkef_reference import plain_quadratic
 
@@ -169,6 +169,20 @@ def test_sums_over_chunks_are_sums_over_the_whole(seed):
     for a, b in zip(whole, pieces, strict=True):
         close(b, a)
     close(evaluate(model, x, chunk=4), evaluate(model, x))
+
+
+@pytest.mark.parametrize("objective", ["sm", "ssm"])
+def test_the_ridge_stage_descends_the_mean_over_the_rows(seed, objective):
+    model, x, _ = model_and_rows(seed, rows=23)
+    mean = validation_mean(model, x, objective, generator=torch.Generator().manual_seed(1))
+    projections = losses.draw_projections(x, generator=torch.Generator().manual_seed(1))[0]
+    close(mean(model.alpha), plain_quadratic(model, x, objective, projections).values(model.alpha).mean())
+
+
+def test_a_training_step_descends_the_second_half_with_alpha_of_the_first(seed):
+    model, x, _ = model_and_rows(seed, rows=12, dim=19, variant="deq")
+    alpha = solve_alpha(*plain_quadratic(model, x[:6], "sm", None).normal_equations(), 6, model.log_ridge)
+    close(halves_loss(model, x), plain_quadratic(model, x[6:], "sm", None).values(alpha).mean())
 
 
 def test_score_is_the_gradient_of_the_log_density(seed):
