@@ -101,7 +101,8 @@ def quadratic(model: DKEF, x: Tensor, objective: str = "sm", *, generator: torch
         noise = draw_normal(x.shape, x, generator) if v is None else v
         x = x + sigma * noise
         slopes, jet = features.unit_jet(x, second=False)
-        return Quadratic(model.kernel_form(jet.value, anchors), slopes, None, base * x + noise / sigma, x.new_zeros(len(x)))
+        return Quadratic(model.kernel_form(jet.value, anchors), slopes, None, base * x + noise / sigma,
+                         x.new_zeros(len(x)))
     if objective == "sm":
         slopes, jet = features.unit_jet(x)
         kernel = model.kernel_form(jet.value, anchors)
