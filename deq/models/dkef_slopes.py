@@ -118,10 +118,10 @@ class FactoredSlopes(Slopes):
     def gram(self) -> Tensor:
         """`J^T J`, `[n, R h, R h]`, from the products of A and S among themselves."""
         entry = self.entry.flatten(0, 1)
-        copies, samples, width = self.inner.shape[:3]
+        copies = len(self.inner)
         # the maps' T on the diagonal of one matrix a sample: large products, few calls
         apart = torch.eye(copies, dtype=entry.dtype, device=entry.device)[:, None, :, None]
-        inner = (self.inner.transpose(0, 1).contiguous()[:, :, :, None] * apart).view(samples, copies * width, copies * width)
+        inner = (self.inner.transpose(0, 1).contiguous()[:, :, :, None] * apart).flatten(1, 2).flatten(2)
         turned = inner.transpose(1, 2)
         total = (turned @ (entry @ entry.T)) @ inner
         if self.skip is None:
