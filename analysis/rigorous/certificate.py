@@ -22,17 +22,19 @@ from analysis.rigorous.balls import (
     decimal,
     decimal_upper,
     finite_array,
+    from_decimal,
     to_float,
     working_precision,
 )
+from analysis.rigorous.certainty import less
 from analysis.rigorous.checkpoint import LayerWeights
-from analysis.rigorous.contraction import Contraction, certify_contraction
+from analysis.rigorous.contraction import Contraction, NoBall, certify_contraction
 from analysis.rigorous.equilibrium import Equilibrium, enclose_derivatives, enclose_equilibrium, isolation_radius
 from analysis.rigorous.jets import laplacian_pairs
 from analysis.rigorous.maps import Layer, QuadraticReadout
 from analysis.rigorous.phantom import PhantomError, phantom_errors
+from analysis.rigorous.schema import ABSOLUTE_WIDTH, EQUATION, FORMAT, NO_BALL, NO_NORM, RELATIVE_WIDTH, VERSION
 
-FORMAT, VERSION = "deqproof certificate", 1
 CERTIFICATE_BITS = 192
 DIGITS = 25          # of the decimals; each interval is rounded outwards to them
 SLACK = "1e-45"      # every claim is widened by this much, so that a second arithmetic can confirm exact zeros
@@ -73,14 +75,14 @@ def certify_layer(weights: LayerWeights, x: ArrayLike, steps: Sequence[int] = (1
         equilibrium = enclose_equilibrium(layer, point, weights.size)
         claims = _claims(equilibrium, layer, readout, counts)
     certificate: Certificate = {
-        "format": FORMAT, "version": VERSION, "bits": bits,
+        "format": FORMAT, "version": VERSION,
         "model": {
-            "equation": "z = sigma(W z + tau(U x + b)), log p = a.z + c |z|^2 - |x|^2 / (2 s^2)",
-            "sha256": weights.sha256, "activation": weights.activation,
-            "injection": weights.injection, "W": encode(weights.weight),
-            "U": encode(weights.inputs), "b": encode(weights.bias), "a": encode(weights.linear),
+            "equation": EQUATION, "activation": weights.activation, "injection": weights.injection,
+            "W": encode(weights.weight), "U": encode(weights.inputs), "b": encode(weights.bias),
+            "a": encode(weights.linear),
             "c": weights.quadratic.hex(), "s": None if weights.base_width is None else float(weights.base_width).hex()},
         "input": encode(point), "claims": claims}
+    certificate["model"]["sha256"] = model_hash(certificate["model"])
     certificate["digest"] = digest(certificate)
     return certificate
 
@@ -93,7 +95,15 @@ def encode(values: NDArray[np.float64]) -> dict[str, Any]:
 
 def digest(certificate: Certificate) -> str:
     """SHA-256 of everything but the digest itself; tells accidental damage, not malice (the claims do that)."""
-    content = {key: value for key, value in certificate.items() if key != "digest"}
+    return _sha256({key: value for key, value in certificate.items() if key != "digest"})
+
+
+def model_hash(model: dict[str, Any]) -> str:
+    """SHA-256 of the model's equation, activations and numbers: a name for it that anyone can test."""
+    return _sha256({key: value for key, value in model.items() if key != "sha256"})
+
+
+def _sha256(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -125,7 +135,7 @@ def summary(certificate: Certificate) -> str:
 def interval_text(ends: dict[str, str] | None, digits: int = 8) -> str:
     """A decimal interval for a reader: the digits that both ends share, or both ends."""
     if ends is None:
-        return "unbounded"
+        return "not claimed: the score may be zero"
     low, high = (f"{float(ends[end]):.{digits}g}" for end in ("low", "high"))
     return low if low == high else f"[{low}, {high}]"
 
@@ -134,22 +144,29 @@ def _claims(equilibrium: Equilibrium, layer: Layer, readout: QuadraticReadout, s
     pairs = laplacian_pairs(equilibrium.input_size)
     exact = enclose_derivatives(equilibrium, pairs)
     score, errors = phantom_errors(equilibrium, readout, steps, pairs=pairs)
+    length = _claim(_length(score.value))
     claims: dict[str, Any] = {
         "equilibrium": _many(equilibrium.z), "box_radius": isolation_radius(equilibrium).hex(),
         "first": _many(exact.first), "laplacian": _many(exact.second), "score": _many(score.value),
-        "score_length": _claim(_length(score.value)), "trace": _claim(score.second[0, 0]),
-        "phantom": [_phantom(error) for error in errors], "contraction": None}
+        "score_length": length, "trace": _claim(score.second[0, 0]),
+        "phantom": [_phantom(error, length) for error in errors], "contraction": None}
     centre = to_float(equilibrium.z).ravel()
     try:
         claims["contraction"] = _contraction(certify_contraction(layer, equilibrium.x, column(centre)), centre)
     except NotCertified as error:
-        claims["contraction_refused"] = str(error)
+        claims["contraction_refused"] = NO_BALL if isinstance(error, NoBall) else NO_NORM
     return claims
 
 
-def _phantom(error: PhantomError) -> dict[str, Any]:
-    relative = _claim(error.score_relative) if error.score_relative.is_finite() else None
-    return {"steps": error.steps, "score_error": _claim(error.score), "score_relative": relative,
+def _phantom(error: PhantomError, length: dict[str, str]) -> dict[str, Any]:
+    """The claims for one K. The relative error follows from what is claimed of the score, whose slack counts too.
+
+    Saturated units have scores of 1e-50 and less; the quotient of the true balls would be far narrower than a second
+    arithmetic, which knows the length no better than claimed, can confirm.
+    """
+    gap, divisor = _claim(error.score), from_decimal(length)
+    relative = from_decimal(gap) / divisor if less(0, divisor).certain else None
+    return {"steps": error.steps, "score_error": gap, "score_relative": relative and _claim(relative, wide=True),
             "first_error": _claim(error.first), "laplacian_error": _claim(error.second),
             "trace_error": _claim(error.trace)}
 
@@ -163,7 +180,15 @@ def _contraction(proved: Contraction, centre: NDArray[np.float64]) -> dict[str, 
             "centre": encode(centre), "radius": None if proved.radius is None else proved.radius.hex()}
 
 
-def _claim(ball: arb) -> dict[str, str]:
+def _claim(ball: arb, *, wide: bool = False) -> dict[str, str]:
+    """The interval as claimed.
+
+    Raises:
+        NotCertified: it is too wide to say anything, unless it may be `wide`.
+    """
+    if not wide and less(ball.abs_upper() * arb(RELATIVE_WIDTH) + arb(ABSOLUTE_WIDTH), 4 * ball.rad()).certain:
+        raise NotCertified(f"an enclosure is no narrower than {float(2 * ball.rad()):.2g} at a value of "
+                           f"{float(ball.mid()):.2g}; raise the working precision")
     return decimal(ball + arb(0, arb(SLACK)), DIGITS)
 
 

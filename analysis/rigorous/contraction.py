@@ -36,6 +36,10 @@ FLOOR = "1e-12"      # and this much, for a factor of zero
 _BASES = {"inf": norm_inf, "one": norm_one, "two": norm_two}
 
 
+class NoBall(NotCertified):
+    """The map contracts at the equilibrium, and no ball was found that it maps into itself."""
+
+
 @dataclass(frozen=True)
 class Norm:
     """The vector norm |T v| for a regular matrix T and one of three base norms.
@@ -169,8 +173,8 @@ def certify_contraction(f: JetMap, x: arb_mat, centre: arb_mat, *, norms: list[N
             best = found
             break
     if best is None:
-        raise NotCertified("a norm contracts at the equilibrium, but its residual is too large for any ball; "
-                           "raise the working precision")
+        raise NoBall("a norm contracts at the equilibrium, but its residual is too large for any ball; "
+                     "raise the working precision")
     return best
 
 

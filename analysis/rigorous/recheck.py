@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from analysis.rigorous.certificate import FORMAT, VERSION, Certificate, digest
+from analysis.rigorous.certificate import Certificate, digest, model_hash
 from analysis.rigorous.checkpoint import LayerWeights
 from analysis.rigorous.fields import CertificateRejected, decode, ends_of, hex_of
 from analysis.rigorous.fixedpoint import BITS, ONE, Fixed, norm_inf_units, unit_matrix
 from analysis.rigorous.recheck_contraction import recheck_contraction
 from analysis.rigorous.scalar_intervals import INTERVAL_ACTIVATIONS, IntervalActivation, Undefined
+from analysis.rigorous.schema import ABSOLUTE_WIDTH, RELATIVE_WIDTH, check_structure
 
 _REFINEMENTS = 12
 
@@ -49,12 +50,12 @@ def recheck(certificate: Certificate, weights: LayerWeights | None = None) -> li
 
 class _Recheck:
     def __init__(self, certificate: Certificate, weights: LayerWeights | None) -> None:
-        if certificate.get("format") != FORMAT or certificate.get("version") != VERSION:
-            raise CertificateRejected(f"not a {FORMAT} of version {VERSION}: format {certificate.get('format')!r}, "
-                                      f"version {certificate.get('version')!r}")
+        check_structure(certificate)
         if digest(certificate) != certificate["digest"]:
             raise CertificateRejected("the digest does not fit the content: the file was altered or damaged")
         model, self.claims = certificate["model"], certificate["claims"]
+        if model_hash(model) != model["sha256"]:
+            raise CertificateRejected("model.sha256 is not the hash of the model that the certificate carries")
         if model["activation"] not in INTERVAL_ACTIVATIONS:
             raise CertificateRejected(f"no second enclosure of activation {model['activation']!r}")
         if model["injection"] not in INTERVAL_ACTIVATIONS:
@@ -98,10 +99,9 @@ class _Recheck:
             if values.shape != floats[key].shape or not np.array_equal(values, floats[key]):
                 raise CertificateRejected(f"the certificate is about another model: {key} differs from the file's")
         same = (model["activation"] == weights.activation and model["injection"] == weights.injection
-                and self.c == weights.quadratic and self.s == weights.base_width
-                and (not weights.sha256 or model["sha256"] == weights.sha256))
+                and self.c == weights.quadratic and self.s == weights.base_width)
         if not same:
-            raise CertificateRejected("the certificate is about another model: activation, readout or file hash differ")
+            raise CertificateRejected("the certificate is about another model: activation or readout differ")
 
     def _equilibrium(self) -> None:
         """Refine the claimed midpoints by z - M (z - f(z)), then |M residual| + |I - M (I - J)| r < r."""
@@ -160,8 +160,8 @@ class _Recheck:
         wanted: dict[int, dict[str, Any]] = {}
         for item in self.claims["phantom"]:
             steps = item["steps"]
-            if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= 10_000 or steps in wanted:
-                raise CertificateRejected(f"phantom steps {steps!r} are not a new positive whole number")
+            if steps in wanted:
+                raise CertificateRejected(f"phantom steps {steps} stand twice")
             wanted[steps] = item
         first, second = self.first, self.laplacian
         for steps in range(1, max(wanted, default=0) + 1):
@@ -182,7 +182,11 @@ class _Recheck:
                             ("laplacian_error", _length(second)), ("trace_error", _absolute(trace))):
             self._held(item[name], value, f"{name} for K = {steps}")
         if item["score_relative"] is not None:
-            self._held(item["score_relative"], score.divided(self.length), f"score_relative for K = {steps}")
+            if int(self.length.low.item()) <= 0:
+                raise CertificateRejected(f"score_relative for K = {steps} is claimed, but the score may be zero")
+            self._held(item["score_relative"], score.divided(self.length), f"score_relative for K = {steps}", wide=True)
+        elif ends_of(self.claims["score_length"], "score_length")[0] > 0:
+            raise CertificateRejected(f"score_relative for K = {steps} is missing, though the score is not zero")
 
     def _map(self, z: Fixed) -> Fixed:
         return (self.w @ z + self.drive).apply(self.sigma.value)
@@ -219,8 +223,10 @@ class _Recheck:
         else:
             self._held(claims, value, name)
 
-    def _held(self, claim: dict[str, str], value: Fixed, name: str) -> None:
+    def _held(self, claim: dict[str, str], value: Fixed, name: str, *, wide: bool = False) -> None:
         low, high = ends_of(claim, name)
+        if not wide:
+            _narrow(low, high, name)
         inner_low, inner_high = int(value.low.item()), int(value.high.item())
         if not (low * ONE <= inner_low and inner_high <= high * ONE):
             raise CertificateRejected(f"claim '{name}' is not confirmed: the value lies outside of what is claimed")
@@ -230,12 +236,21 @@ class _Recheck:
         if len(claims) != int(np.prod(shape)):
             raise CertificateRejected(f"claim '{name}' has {len(claims)} entries, not {int(np.prod(shape))}")
         ends = [ends_of(claim, f"{name}[{k}]") for k, claim in enumerate(claims)]
+        for k, (low, high) in enumerate(ends):
+            _narrow(low, high, f"{name}[{k}]")
         # rounded inwards, so that lying within means lying within the decimals
         lows = [-((-low * ONE) // 1) for low, _ in ends]
         highs = [(high * ONE) // 1 for _, high in ends]
         if any(low > high for low, high in zip(lows, highs, strict=True)):
             raise CertificateRejected(f"claim '{name}' is narrower than {BITS} bits can confirm")
         return Fixed.between([int(v) for v in lows], [int(v) for v in highs], shape)
+
+
+def _narrow(low: Fraction, high: Fraction, name: str) -> None:
+    """Refuse an interval that is too wide to be an honest claim."""
+    if high - low > max(abs(low), abs(high)) * Fraction(RELATIVE_WIDTH) + Fraction(ABSOLUTE_WIDTH):
+        raise CertificateRejected(f"claim '{name}' is wider than an honest one: from {float(low):.9g} to "
+                                  f"{float(high):.9g}")
 
 
 def _row_sums(values: Fixed) -> Fixed:

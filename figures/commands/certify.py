@@ -18,6 +18,7 @@ from analysis.rigorous import (
     recheck,
     summary,
 )
+from analysis.rigorous.schema import read_certificate
 from verification.errors import UserError
 
 EXAMPLES = """\
@@ -96,13 +97,9 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.input is not None:
         raise UserError("--check takes the input from the certificate; drop --input")
     try:
-        certificate = json.loads(arguments.check.read_text(encoding="utf-8"))
+        certificate = read_certificate(arguments.check)
     except OSError as error:
         raise UserError(f"cannot read {arguments.check}: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CertificateRejected(f"{arguments.check} is not JSON: {error}") from None
-    if not isinstance(certificate, dict):
-        raise CertificateRejected(f"{arguments.check} does not hold a certificate")
     weights = None
     if arguments.checkpoint is not None:
         weights = load_weights(arguments.checkpoint, names=_names(arguments.tensor), activation=arguments.activation)

@@ -68,8 +68,24 @@ def test_usage_errors_are_one_line(model, capsys, words, message):
 
 
 def test_damaged_certificates_are_rejected(model, capsys, tmp_path):
-    for content in ("{", "[1]", "{}", '{"format": "deqproof certificate", "version": 1, "digest": ""}'):
+    path, x = model
+    whole = tmp_path / "whole.json"
+    assert cli.main(["certify", str(path), "--input", str(x), "--steps", "1", "--out", str(whole)]) == 0
+    text = whole.read_text()
+    head = '{"format": "deqproof certificate", "version": '
+    for content, message in (
+            ("{", "is not JSON"), (text[:len(text) // 2], "is not JSON"), ("", "is not JSON"), ("[1]", "no deqproof"),
+            ("{}", "no deqproof"), ("7", "no deqproof"), (head + '1, "digest": ""}', "of version 1, not 2"),
+            (head + '2, "digest": ""}', "lacks 'model'"), (head + "true}", "of version True"),
+            (head + "9" * 5000 + "}", "holds a number that no certificate has"),
+            (head + "NaN}", "NaN is not a number"), (head + "-Infinity}", "-Infinity is not a number"),
+            ("[" * 100_000, "nested too deeply"), (b"\xff\xfe" + text.encode(), "is not UTF-8"),
+            (text.replace('"claims": {', '"claims": {"trace": 1, ', 1), "key 'trace' stands twice"),
+            (text.replace('"claims": {', '"claims": {"lipschitz": "1", ', 1), "unknown key 'lipschitz'")):
         damaged = tmp_path / "damaged.json"
-        damaged.write_text(content)
+        damaged.write_bytes(content if isinstance(content, bytes) else content.encode())
         assert cli.main(["certify", "--check", str(damaged)]) == 1
-        assert "REJECTED" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert error.startswith("REJECTED: ")
+        assert message in error
+        assert error.count("\n") == 1

@@ -1,8 +1,10 @@
 """Certificates: confirmed by the second routine, rejected after any tampering, refused with a reason."""
 
+import contextlib
 import copy
 import json
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -22,9 +24,10 @@ from analysis.rigorous import (
     recheck,
     summary,
 )
-from analysis.rigorous.certificate import digest, encode
+from analysis.rigorous.certificate import digest, encode, model_hash
 from analysis.rigorous.fields import decode
 from analysis.rigorous.reference import layer_reference
+from analysis.rigorous.schema import NO_NORM
 
 
 def make_weights(seed=0, size=4, inputs=2, gain=0.8, activation="softplus"):
@@ -33,6 +36,9 @@ def make_weights(seed=0, size=4, inputs=2, gain=0.8, activation="softplus"):
     weight *= gain / np.linalg.norm(weight, 2)
     return LayerWeights(weight, rng.normal(size=(size, inputs)), rng.normal(size=size), activation,
                         rng.normal(size=size), 0.125, 2.0), rng.normal(size=inputs)
+
+
+HONEST = {gain: certify_layer(*make_weights(0, 2, 1, gain), (1, 2)) for gain in (0.8, 2.6)}
 
 
 @pytest.fixture(scope="module", params=[0.8, 2.6], ids=["contracts everywhere", "contracts in a ball"])
@@ -44,6 +50,8 @@ def certificate(request):
 def altered(certificate, change):
     copied = copy.deepcopy(certificate)
     change(copied)
+    with contextlib.suppress(KeyError, TypeError, AttributeError):
+        copied["model"]["sha256"] = model_hash(copied["model"])
     copied["digest"] = digest(copied)
     return copied
 
@@ -125,7 +133,7 @@ def nudge(name, amount):
 
 TAMPERING = {
     "format": set_at("format", "other"),
-    "version": set_at("version", 2),
+    "version": set_at("version", 3),
     "activation": set_at("model", "activation", "tanh"),
     "unknown activation": set_at("model", "activation", "mish"),
     "injection": set_at("model", "injection", "softplus"),
@@ -143,6 +151,20 @@ TAMPERING = {
     "centre": set_at("claims", "contraction", "centre", encode(np.ones(3))),
     "box": set_at("claims", "box_radius", "nonsense"),
     "box negative": set_at("claims", "box_radius", (-1.0).hex()),
+    "extra claim": set_at("claims", "lipschitz_everywhere", "1e-9"),
+    "extra key": set_at("note", "checked"),
+    "extra key of the model": set_at("model", "trained", True),
+    "extra key of an interval": set_at("claims", "trace", "middle", "0"),
+    "bits": set_at("bits", "many"),
+    "version true": set_at("version", True),
+    "equation": set_at("model", "equation", "z = relu(W z)"),
+    "no phantom errors": set_at("claims", "phantom", []),
+    "no contraction": set_at("claims", "contraction", None),
+    "a reason for no contraction": set_at("claims", "contraction_refused", NO_NORM),
+    "no relative error": set_at("claims", "phantom", 0, "score_relative", None),
+    "steps true": set_at("claims", "phantom", 0, "steps", True),
+    "wide": set_at("claims", "trace", {"low": "-1e9", "high": "1e9"}),
+    "wide vector": set_at("claims", "score", 0, {"low": "-1e9", "high": "1e9"}),
     "steps": set_at("claims", "phantom", 0, "steps", 2),
     "steps doubled": set_at("claims", "phantom", 0, "steps", 3),
     "steps as a bomb": set_at("claims", "phantom", 0, "steps", 10**9),
@@ -161,6 +183,89 @@ TAMPERING = {
 def test_tampering_is_rejected(certificate, name):
     with pytest.raises(CertificateRejected):
         recheck(altered(certificate, TAMPERING[name]))
+
+
+def test_another_file_hash_is_rejected(certificate):
+    copied = copy.deepcopy(certificate)
+    copied["model"]["sha256"] = "f" * 64
+    copied["digest"] = digest(copied)
+    with pytest.raises(CertificateRejected, match=r"model\.sha256"):
+        recheck(copied)
+
+
+@pytest.mark.parametrize(("change", "named"), [
+    (set_at("claims", "lipschitz", "1"), "claims has the unknown key 'lipschitz'"),
+    (set_at("claims", "phantom", 1, "steps", "3"), r"phantom\[1\]\.steps is '3', not a whole number"),
+    (set_at("claims", "first", 2, "low", 0.5), r"first\[2\]\.low is 0\.5, not text"),
+    (set_at("claims", "first", 2, "low", "nan"), r"first\[2\]\.low is not a decimal: 'nan'"),
+    (set_at("claims", "equilibrium", [[]]), r"equilibrium\[0\] is a list, not an object"),
+    (set_at("model", "c", "0.125"), "c is '0.125', not written as"),
+    (set_at("model", "W", "shape", [4, 4.0]), r"shape\[1\] is 4\.0, not a whole number"),
+    (set_at("model", "W", "shape", [4, 10**30]), "W is damaged"),
+    (set_at("model", 3), "model is 3, not an object"),
+    (lambda copied: copied["claims"].pop("trace"), "claims lacks 'trace'"),
+    (set_at("claims", "contraction", "radius", []), "radius is a list, not text"),
+])
+def test_the_message_names_what_is_wrong(certificate, change, named):
+    with pytest.raises(CertificateRejected, match=named):
+        recheck(altered(certificate, change))
+
+
+def every_leaf(node, path=()):
+    if isinstance(node, dict | list):
+        for key, item in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from every_leaf(item, (*path, key))
+    else:
+        yield path
+
+
+def follows(honest, other):
+    """Whether `other` speaks of the same model, its intervals hold what the honest ones do, and its factor can be true.
+
+    Factors, balls, centres and norms are witnesses: whatever they say, the second routine proves it or refuses.
+    """
+    unit = Fraction(1, 10**24)  # the value itself is known to 50 digits, the ends are rounded outwards to 25
+    for path in leaves(honest["claims"]):
+        claim, claim_too = (reach(node["claims"], path) for node in (honest, other))
+        low, high, low_too, high_too = (Fraction(item[end]) for item in (claim, claim_too) for end in ("low", "high"))
+        if not (low_too <= low + abs(low) * unit and high - abs(high) * unit <= high_too):
+            return False
+    weights = decode(honest["model"]["W"], "W", 2)
+    state = np.array([float(claim["low"]) for claim in honest["claims"]["equilibrium"]])
+    slopes = 1 - np.exp(-state)  # of softplus, from its value
+    radius = np.abs(np.linalg.eigvals(slopes[:, None] * weights)).max()
+    ball = other["claims"]["contraction"]
+    return (all(other[name] == honest[name] for name in ("format", "version", "model", "input"))
+            and min(float(ball["factor"]), float(ball["factor_at_equilibrium"])) >= radius - 1e-12)
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data())
+def test_a_random_mutation_is_never_confirmed_unless_it_follows_from_the_honest_certificate(data):
+    honest = HONEST[data.draw(st.sampled_from(sorted(HONEST)))]
+    mutant = copy.deepcopy(honest)
+    *path, last = data.draw(st.sampled_from([leaf for leaf in every_leaf(honest) if leaf != ("digest",)]))
+    holder = reach(mutant, path)
+    old = holder[last]
+    match data.draw(st.sampled_from(["character", "character", "type", "drop", "add"])):
+        case "character" if isinstance(old, str):
+            index = data.draw(st.integers(0, len(old) - 1))
+            holder[last] = old[:index] + data.draw(st.sampled_from("0123456789.+-eExpAZ/=")) + old[index + 1:]
+        case "drop":
+            del holder[last]
+        case "add" if isinstance(holder, dict):
+            holder[data.draw(st.text(max_size=5))] = old
+        case _:
+            holder[last] = data.draw(st.sampled_from(
+                [None, True, 0, -1, 10**400, 1.5, float("nan"), "", "1", [], {}, [old]]))
+    mutant = altered(mutant, lambda _: None)
+    if mutant == honest:
+        return
+    try:
+        recheck(mutant)
+    except CertificateRejected:
+        return
+    assert follows(honest, mutant), (path, last, old)
 
 
 def test_larger_balls_are_rejected():
@@ -290,3 +395,28 @@ def test_checkpoints_and_inputs(tmp_path):
             load_input(tmp_path / name, 2, row)
     with pytest.raises(CheckpointError, match="3 numbers a row"):
         load_input(tmp_path / "x.csv", 3)
+
+
+SATURATED = [  # activation, W, U, b, x: scores from 1e-50 down to nothing
+    ("erf", [[-0.39]], [[27.16]], [0.446], -53.7),
+    ("erf", [[0.3]], [[4.0]], [0.4], 3.0),
+    ("tanh", [[0.2687649, -0.1035647], [-0.4445454, -0.0330032]], [[-0.4458281], [0.7753238]], [3.872657, -32.616985],
+     -119.5163),
+    ("tanh", [[0.27]], [[30.0]], [1.0], 100.0), ("sigmoid", [[0.3]], [[1.0]], [0.0], 110.0),
+    ("sigmoid", [[-1.7]], [[30.0]], [5.0], -100.0), ("softplus", [[0.4]], [[-1.1]], [0.0], 104.0),
+    ("elu", [[0.8]], [[1.0]], [0.2], -105.0), ("relu", [[0.5]], [[1e-8]], [-3.0], 1.0),
+    ("relu", [[0.5]], [[1e-8]], [3.0], 1.0), ("softplus", [[0.9]], [[30.0]], [20.0], 100.0)]
+
+
+@pytest.mark.parametrize(("activation", "weight", "inputs", "bias", "x"), SATURATED)
+def test_honest_certificates_of_saturated_inputs_are_confirmed(activation, weight, inputs, bias, x):
+    weights = LayerWeights(np.array(weight), np.array(inputs), np.array(bias), activation, np.ones(len(bias)))
+    certificate = certify_layer(weights, [x], (1, 2))
+    assert len(recheck(certificate, weights)) >= 4
+    length = certificate["claims"]["score_length"]
+    for item in certificate["claims"]["phantom"]:
+        relative, gap = item["score_relative"], item["score_error"]
+        assert (relative is None) == (Fraction(length["low"]) <= 0)  # nothing is claimed of a quotient by zero
+        if relative is not None:  # it holds every quotient of what is claimed of error and length
+            assert Fraction(relative["low"]) <= Fraction(gap["low"]) / Fraction(length["high"])
+            assert Fraction(gap["high"]) / Fraction(length["low"]) <= Fraction(relative["high"])
