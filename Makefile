@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export MPLBACKEND := Agg
 
-.PHONY: help verify test test-slow test-gpu lint types docs figures bench clean
+.PHONY: help verify test test-slow test-gpu proofs lint types docs figures bench clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
 
@@ -27,6 +27,9 @@ test-slow: $(READY) ## the long tests
 
 test-gpu: $(READY) ## the tests that need CUDA
 	$(BIN)/python -m pytest -m gpu
+
+proofs: $(READY) ## the machine-checked core (needs Coq; says what to install)
+	$(BIN)/python -m verification.proofs
 
 lint: $(READY) ## ruff
 	$(BIN)/ruff check .

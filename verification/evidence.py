@@ -9,8 +9,9 @@ from math import isnan, nan
 
 
 class Method(StrEnum):
-    """The kind of evidence. Only the first two can prove; all others support or refute."""
+    """The kind of evidence. Only the first three can prove; all others support or refute."""
 
+    MACHINE = "machine-checked"        # a theorem in Coq, compiled, and what it assumes
     SYMBOLIC = "symbolic"              # computer algebra, exact
     INTERVAL = "interval"              # ball or interval arithmetic, rigorous
     HIGH_PRECISION = "high precision"  # mpmath at p and 2p digits
@@ -46,7 +47,7 @@ class Evidence:
         outcome: how it came out for `subject`. `HOLDS` beside a NaN among the numbers is refused.
         domain: what was covered, in words for a reviewer ("200 dense DEQs, n <= 12, float64, contraction <= 0.99").
         numbers: the figures behind the outcome, by name; errors next to the tolerance they are held against.
-        complete: True only for a proof of the whole statement (needs SYMBOLIC or INTERVAL).
+        complete: True only for a proof of the whole statement (needs MACHINE, SYMBOLIC or INTERVAL).
         subject: the printed statement, or its correction.
         counts: cases by outcome, for evidence that draws many.
     """
@@ -60,8 +61,9 @@ class Evidence:
     counts: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.complete and self.method not in (Method.SYMBOLIC, Method.INTERVAL):
-            raise ValueError(f"{self.method} evidence cannot be a complete proof; only symbolic and interval can")
+        if self.complete and self.method not in (Method.MACHINE, Method.SYMBOLIC, Method.INTERVAL):
+            raise ValueError(f"{self.method} evidence cannot be a complete proof; only machine-checked, symbolic and "
+                             "interval can")
         void = [name for name, value in self.numbers.items() if value != value]
         if void and self.outcome is Outcome.HOLDS:
             raise ValueError(f"evidence cannot hold where {', '.join(void)} is not a number")
