@@ -72,9 +72,9 @@ def test_a_verdict_is_no_truth_value():
         bool(Verdict.SUPPORTED)
 
 
-def test_only_symbolic_and_interval_evidence_can_be_complete():
+def test_only_machine_checked_symbolic_and_interval_evidence_can_be_complete():
     for method in Method:
-        if method in (Method.SYMBOLIC, Method.INTERVAL):
+        if method in (Method.MACHINE, Method.SYMBOLIC, Method.INTERVAL):
             assert Evidence(method, HOLDS, "all", complete=True).complete
         else:
             with pytest.raises(ValueError, match="cannot be a complete proof"):
