@@ -8,6 +8,8 @@ from deq.equilibrium import equilibrium
 from deq.gradients import Exact, GradientRule, Neumann, Phantom
 from deq.layer import DEQ
 from deq.normalize import frobenius_normalize, operator_norm_bound, operator_normalize
+from deq.penalty import jacobian_penalty
+from deq.root import argmin, root
 from deq.solution import Solution
 from deq.solvers import Anderson, Broyden, FixedPointSolver, Newton, Picard, solve
 from deq.status import DEQError, DerivativeOrderError, LinearSolveError, MapError, NotConverged, SolveStatus
@@ -35,11 +37,14 @@ __all__ = [
     "SeparableHead",
     "Solution",
     "SolveStatus",
+    "argmin",
     "equilibrium",
     "frobenius_normalize",
+    "jacobian_penalty",
     "losses",
     "models",
     "operator_norm_bound",
     "operator_normalize",
+    "root",
     "solve",
 ]
