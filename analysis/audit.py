@@ -1,4 +1,4 @@
-"""Printed results of [SM] and the arithmetic that they must obey: tables as data, sampling noise, counts."""
+"""The arithmetic that printed results of [SM] must obey: sampling noise, identities, parameter counts."""
 
 from __future__ import annotations
 
@@ -28,38 +28,6 @@ class GaussianRow:
     fisher: float
 
 
-TABLE_3 = (
-    GaussianRow(100, "3-layer", -43.60, -141.25, 6.73), GaussianRow(100, "8-layer", -43.86, -140.85, 6.56),
-    GaussianRow(100, "16-layer", -44.92, -141.25, 6.84), GaussianRow(100, "DEQ", -46.03, -138.86, 6.72),
-    GaussianRow(200, "3-layer", -66.32, -314.22, 33.86), GaussianRow(200, "8-layer", -66.99, -313.35, 33.09),
-    GaussianRow(200, "16-layer", -67.58, -311.84, 32.27), GaussianRow(200, "DEQ", -75.03, -292.56, 25.42),
-)
-#: The "ground truth" log-likelihoods of table 3.
-TABLE_3_TRUTH = {100: -137.14, 200: -283.79}
-
-#: Table 2, three-layer rows: (score-matching loss, its error, log-likelihood) by data set; identical in print.
-TABLE_2_WINE = {
-    "SSM": {"red": (-27.2, 5.9, -13.8), "white": (-33.7, 5.2, -14.8)},
-    "SSM-VR": {"red": (-27.2, 5.9, -13.8), "white": (-33.7, 5.2, -14.8)},
-    "SM": {"red": (-27.2, 5.9, -13.8), "white": (-33.7, 5.2, -14.8)},
-}
-
-#: Table 1: seconds "per iteration" as printed; the text trains for 1e5 iterations.
-TABLE_1_SECONDS = {
-    "CelebA SSM": 8.22, "CelebA Aug(8)": 37.57, "CelebA Aug(16)": 73.27, "CelebA DEQ": 21.95,
-    "CIFAR-10 SSM": 3.97, "CIFAR-10 Aug(8)": 17.45, "CIFAR-10 Aug(16)": 40.12, "CIFAR-10 DEQ": 9.98,
-}
-TABLE_1_ITERATIONS = 100_000
-#: Table 5: milliseconds per iteration; 200,000 iterations.
-TABLE_5_MILLISECONDS = {"SSM-VR": 871.0, "TwoRes": 391.0, "DEQ": 481.0}
-TABLE_5_ITERATIONS = 200_000
-
-#: "#Param" of tables 2 and 3 in thousands: layers or "DEQ" to count.
-TABLE_2_PARAMETERS = {("parkinson", 3): 10, ("parkinson", 8): 26, ("parkinson", 16): 51, ("wine", 3): 9, ("wine", 8):
-                      25, ("wine", 16): 50}
-TABLE_3_PARAMETERS = {(100, 3): 22, (100, 8): 41, (100, 16): 66, (200, 3): 33, (200, 8): 50, (200, 16): 76}
-
-
 def entropy_log_likelihood(dim: int) -> float:
     """`E log p` of N(0, I_d) under itself: `-(d/2) (1 + log 2 pi)`."""
     return -0.5 * dim * (1 + math.log(2 * math.pi))
@@ -79,15 +47,21 @@ def identity_gap(row: GaussianRow) -> float:
     return row.fisher - row.loss - 0.5 * row.dim
 
 
-def identity_gap_scale(row: GaussianRow, rows: int = TEST_ROWS) -> float:
+def identity_gap_scale(row: GaussianRow, rows: int = TEST_ROWS, *, degree: int = 1) -> float:
     """A generous standard deviation of `identity_gap` on `rows` test samples, plus the effect of the data noise.
 
-    With `e = s + x` the gap of one sample is `e.x - tr De - 0.5 (|x|^2 - d)`. The last part has variance d/2. For e =
-    A x, symmetric, the first has variance `2 |A|_F^2 = 4 Fisher`. Standard deviations add at most. Test data drawn
-    with variance 1 + noise^2 shift the gap by `noise^2 |E tr Ds + d/2|`, at most `noise^2 d / 2` for scores between 0
-    and -x.
+    With `e = s + x` the gap of one sample is `e.x - tr De - 0.5 (|x|^2 - d)`. The last part has variance d/2. For a
+    gradient field `e = D h`, h a Hermite polynomial of degree k + 1, `e.x - tr De = (k + 1) h` and `E |D h|^2 =
+    (k + 1) E h^2`, so the first part has variance `(k + 1) E |e|^2 = 2 (k + 1) Fisher`: 4 Fisher for e = A x. Standard
+    deviations add at most. Test data drawn with variance 1 + noise^2 shift the gap by `noise^2 |E tr Ds + d/2|`, at
+    most `noise^2 d / 2` for scores between 0 and -x.
+
+    Args:
+        row: a row of table 3.
+        rows: of the test set.
+        degree: k, of the error field.
     """
-    spread = math.sqrt(row.dim / 2 / rows) + math.sqrt(4 * row.fisher / rows)
+    spread = math.sqrt(row.dim / 2 / rows) + math.sqrt(2 * (degree + 1) * row.fisher / rows)
     return spread + DATA_NOISE**2 * row.dim / 2
 
 

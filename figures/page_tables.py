@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from analysis.printed_tables import TABLES
 from figures.pages import page
+from verification.paper.tables import TABLES
 from verification.paper_tables import Row, gather
 from verification.report import Block, Picture, Table, Words
 from verification.results import FOLDER

@@ -38,7 +38,8 @@ class Claim:
         control: the negative control. The same checker on a falsified statement, which must come out `REFUTED`;
             for a claim whose expected verdict is `REFUTED`, on a true one, which must come out
             proved or supported.
-        control_note: what was changed for the control, in a line.
+        control_note: what was changed for the control, in a line: one thing.
+        more_controls: further faults, each a line and a check, which must all come out like `control`.
         correction: the mended statement, for `CORRECTED`.
         needs: what must be at hand, else the claim is `UNTESTED`: "data:parkinson", "cuda", "scale:paper"
             (`verification.needs` lists them).
@@ -61,9 +62,15 @@ class Claim:
     correction: str = ""
     needs: tuple[str, ...] = ()
     figures: tuple[str, ...] = ()
+    more_controls: tuple[tuple[str, Check], ...] = ()
     quote: str = ""
     reading: Reading = Reading.OURS
     reading_note: str = ""
+
+    @property
+    def controls(self) -> tuple[tuple[str, Check], ...]:
+        """All controls, each with what it changes."""
+        return (self.control_note, self.control), *self.more_controls
 
     @property
     def literal(self) -> bool:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.printed_tables import TABLES, PrintedTable
 from verification.errors import UserError
+from verification.paper.tables import TABLES, PrintedTable
 
 SCHEMA = 1
 

@@ -102,7 +102,8 @@ def result_of(claim: Claim, topic: str, verdict: Verdict, seconds: float, eviden
         correction=claim.correction, expected=claim.expected, verdict=verdict,
         method=tuple(dict.fromkeys(str(item.method) for item in evidence)),
         evidence=tuple(evidence_json(item) for item in evidence), seconds=round(seconds, 3),
-        cpu_seconds=round(cpu_seconds, 3), control=control, control_note=claim.control_note,
+        cpu_seconds=round(cpu_seconds, 3), control=control,
+        control_note="; ".join(note for note, _ in claim.controls),
         figures=tuple(claim.figures), quote=claim.quote, reading=claim.reading, reading_note=claim.reading_note, **more)
 
 

@@ -17,6 +17,7 @@ import torch
 from deq.data import MissingDataError
 from verification.claim import Check, Claim
 from verification.context import Context
+from verification.controls import turned, wanted
 from verification.evidence import Evidence, Subject
 from verification.needs import NotAtHand, missing_needs
 from verification.result import ClaimResult, result_of
@@ -47,7 +48,7 @@ def run_claim(claim: Claim, topic: str, context: Context) -> tuple[ClaimResult, 
         _seed(context.seed, claim.id)
         evidence = _collect(claim.check, working)
         verdict = combine(evidence)
-        control, detail = _run_control(claim, replace(context, records={}))
+        control, detail = _run_controls(claim, evidence, replace(context, records={}))
     except NotAtHand as absent:
         return finish(Verdict.UNTESTED, missing=(asdict(absent.missing),)), {}
     except MissingDataError as absent:
@@ -74,18 +75,26 @@ def _collect(check: Check, context: Context) -> tuple[Evidence, ...]:
     return evidence
 
 
-def _run_control(claim: Claim, context: Context) -> tuple[str, str]:
-    """Outcome and detail: a falsified statement must be refuted; for an expected refutation, a true one must hold."""
-    wanted = {Verdict.PROVED, Verdict.SUPPORTED} if claim.expected is Verdict.REFUTED else {Verdict.REFUTED}
-    _seed(context.seed, claim.id)
-    try:
-        verdict = combine(_collect(claim.control, context))
-    except (Exception, SystemExit):
-        return "error", "the control raised\n" + traceback.format_exc()
-    if verdict in wanted:
-        return "passed", f"came out {verdict}"
-    names = " or ".join(sorted(wanted))
-    return "failed", f"the control ({claim.control_note}) came out {verdict} where it must be {names}"
+def _run_controls(claim: Claim, evidence: Sequence[Evidence], context: Context) -> tuple[str, str]:
+    """Outcome and detail: a falsified statement must be refuted; for an expected refutation, a true one must hold.
+
+    Besides, each control's measurements, put in the place of the claim's own, must turn its verdict.
+    """
+    out = Verdict.ERROR
+    for note, check in claim.controls:
+        _seed(context.seed, claim.id)
+        try:
+            found = _collect(check, context)
+        except (Exception, SystemExit):
+            return "error", "the control raised\n" + traceback.format_exc()
+        out = combine(found)
+        if out not in wanted(claim.expected):
+            names = " or ".join(sorted(wanted(claim.expected)))
+            return "failed", f"the control ({note}) came out {out} where it must be {names}"
+        if fault := turned(evidence, found, claim.expected):
+            return "failed", f"the control ({note}) shows nothing: {fault}"
+    count = len(claim.controls)
+    return "passed", f"came out {out}" if count == 1 else f"all {count} came out {out}"
 
 
 def _seed(seed: int, key: str) -> None:

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from analysis.printed_tables import TABLES
 from deq import NotConverged
 from deq.data import DataError
 from deq.training import ConfigError, list_configs, load_config
@@ -21,6 +20,7 @@ from deq.training.start import train
 from figures.commands.train import parse_overrides
 from verification.context import Context
 from verification.errors import UserError
+from verification.paper.tables import TABLES
 from verification.paper_tables import SCHEMA, Row, gather, load_cells
 from verification.provenance import provenance
 from verification.results import FOLDER

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from analysis.printed_tables import TABLES
 from figures import page_tables
+from verification.paper.tables import TABLES
 from verification.paper_tables import gather
 from verification.report import Table, Words
 

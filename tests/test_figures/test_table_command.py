@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from analysis.printed_tables import TABLES
 from figures.cli import main
+from verification.paper.tables import TABLES
 
 COMMAND = importlib.import_module("figures.commands.table")
 

@@ -6,6 +6,7 @@ from verification.claims import (
     implicit_derivatives,
     objectives,
     phantom_derivatives,
+    phantom_errata,
     phantom_error,
     phantom_scores,
     preconditioned_exactness,
@@ -14,10 +15,12 @@ from verification.claims import (
 from verification.context import Context, Scale
 from verification.verdict import Verdict, combine
 
-TOPICS = (implicit_derivatives.TOPIC, objectives.TOPIC, phantom_derivatives.TOPIC, phantom_error.TOPIC,
+TOPICS = (implicit_derivatives.TOPIC, objectives.TOPIC, phantom_derivatives.TOPIC, phantom_errata.TOPIC,
+          phantom_error.TOPIC,
           phantom_scores.TOPIC, preconditioned_exactness.TOPIC, well_posedness.TOPIC)
 CLAIMS = {claim.id: claim for topic in TOPICS for claim in topic.claims}
-CHEAP = ("sm-79ce", "sm-6e69", "own-7892", "sm-5358", "sm-6e8a", "sm-eb34", "sm-8bf7", "sm-d3d9", "own-ab98",
+CHEAP = ("sm-79ce", "sm-6e69", "own-7892", "sm-5358", "sm-6e8a", "sm-eb34", "sm-8bf7", "sm-3b71", "sm-5c94", "sm-e0d5",
+         "sm-d3d9", "own-ab98",
          "own-314f", "own-1b49", "own-2077", "own-8912", "own-41c1", "own-c0ca", "own-1ec4", "sm-6398",
          "sm-8f51", "own-9f29", "sm-b928")
 

@@ -230,20 +230,21 @@ def parameter_gradient(context: Context) -> list[Evidence]:
 
 def _kink(context: Context, activation: str) -> list[Evidence]:
     example = kink_example(activation)
-    return [Evidence(Method.COUNTEREXAMPLE, holds_if(example.left == example.right == example.printed),
+    return [Evidence(Method.COUNTEREXAMPLE, holds_if(not example.left == example.right == example.printed),
                      f"z = {activation}(z/2 + x) + x^2/2 at x = 0, where the activation's argument vanishes; exact",
                      {"second derivative from the left": str(example.left),
                       "from the right": str(example.right), "by Proposition 1": str(example.printed)})]
 
 
 @TOPIC.claim(
-    id="sm-6e69", title="Proposition 1 at a kink", source="[SM] Prop. 1 with a ReLU cell (deqproof's reading)",
-    statement=r"The formulas of Proposition 1 describe $z^*$ to second order at every $x$ with a ReLU activation as "
-              r"well, with autograd's convention $\mathrm{ReLU}'(0) = \mathrm{ReLU}''(0) = 0$.",
+    id="sm-6e69", title="Proposition 1 needs its smoothness", source="[SM] Prop. 1, hypothesis",
+    statement=r"The hypothesis that $f$ is twice continuously differentiable cannot be dropped: with a ReLU cell, and "
+              r"autograd's convention $\mathrm{ReLU}'(0) = \mathrm{ReLU}''(0) = 0$, there are a contraction and an $x$ "
+              r"at which the formulas of Proposition 1 do not describe $z^*$ to second order.",
     quote=r"if $f_\theta$ is additionally twice continuously differentiable",
     reading=Reading.OURS,
     reading_note="the proposition excludes ReLU; the claim is that it must",
-    expected=Verdict.REFUTED, control_note="a smooth activation with the same value and slopes elsewhere (x^2 near 0)",
+    expected=Verdict.SUPPORTED, control_note="a smooth activation, x^2 near 0, in place of ReLU",
     control=lambda context: _kink(context, "square"), figures=())
 def kink(context: Context) -> list[Evidence]:
     """One-dimensional equilibrium whose argument crosses zero: one-sided derivatives differ."""

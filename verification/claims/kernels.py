@@ -151,7 +151,11 @@ def tangent_of_all(context: Context) -> Sequence[Evidence]:
     return _rates(context, "readout+A+B")
 
 
-def _sampling(context: Context, tolerance: float) -> Sequence[Evidence]:
+#: At which the released iteration of a network stops.
+THRESHOLD = 5e-6
+
+
+def _sampling(context: Context, factor: float) -> Sequence[Evidence]:
     sizes, draws = context.choose((60,), (500, 1000), (500, 1000)), context.choose(2, 3, None)
 
     def run() -> list[dict[str, float]]:
@@ -166,29 +170,30 @@ def _sampling(context: Context, tolerance: float) -> Sequence[Evidence]:
         # the noise of the mean falls like draws^-1/2; what the whole scheme would reach at best
         reached = row["sampled_relative_error"] * np.sqrt(share)
         found.append(Evidence(
-            Method.NUMERICAL, holds_if(bool(reached <= tolerance)),
+            Method.NUMERICAL, holds_if(bool(factor * reached >= 100 * THRESHOLD)),
             f"p = {row['p']}, n = {row['n']}, centred relu, sigma_a^2 = 0.2; {row['draws']} of {row['full_draws']} "
             "draws, error and time carried to all of them by the law of large numbers",
             {"relative error of the scheme": reached, "relative error measured": row["sampled_relative_error"],
              "seconds of the scheme": row["sampled_full_seconds"], "exact seconds": row["exact_seconds"],
-             "exact relative error bound": row["exact_relative_error_bound"], "tolerance": tolerance}))
+             "exact relative error bound": row["exact_relative_error_bound"], "stopping threshold": THRESHOLD}))
     return found
 
 
 @TOPIC.claim(
-    id="rmt-de3a", title="The authors' sampling scheme gives the kernel to its stopping tolerance",
+    id="rmt-de3a", title="The error of the authors' sampled kernel is that of sampling",
     source="[RMT] released code, sampled CK",
     statement=r"The mean of $Z^T Z$ over $\lfloor p^2 / m \rfloor$ networks of width $m = 1000$, iterated to a "
-              r"spectral norm of $5 \cdot 10^{-6}$, is the conjugate kernel to that accuracy.",
+              r"spectral norm of $5 \cdot 10^{-6}$, is off by more than a hundred times that threshold: the threshold "
+              r"ends the iteration of one network and says nothing of the mean, nor does the code claim that it does.",
     reading=Reading.OURS,
-    reading_note="released code, sampled conjugate kernel",
-    expected=Verdict.REFUTED,
-    control=lambda context: _sampling(context, 0.2),
-    control_note="the same scheme held to a relative error of 20 per cent, which it meets",
+    reading_note="released code, sampled conjugate kernel; the factor 100 is ours",
+    expected=Verdict.SUPPORTED,
+    control=lambda context: _sampling(context, 1e-4),
+    control_note="an error ten thousand times smaller, which the threshold could explain",
     figures=("kernel-sampling",))
 def sampling(context: Context) -> Sequence[Evidence]:
     """Exact and sampled kernels in one run."""
-    return _sampling(context, 5e-6)
+    return _sampling(context, 1.0)
 
 
 def _dual_evidence(context: Context, *, mistaken: bool = False) -> Sequence[Evidence]:

@@ -8,8 +8,9 @@ from typing import Any
 
 from verification.claim import Reading
 from verification.context import Context
-from verification.evidence import Evidence, Method, holds_if, largest
+from verification.evidence import Evidence, Method, Outcome, holds_if, largest
 from verification.needs import NotAtHand
+from verification.paper import printed
 from verification.registry import Topic
 from verification.results import FOLDER
 from verification.verdict import Verdict
@@ -17,8 +18,9 @@ from verification.verdict import Verdict
 TOPIC = Topic("nice-run", "NICE over its 1000 iterations (a stored run)", weight=0.1)
 STORED = FOLDER / "run-table4-deq-ssm-cpu.json"
 #: Table 4's DEQ-SSM row: SM loss and log-likelihood with their errors over three seeds; table 10's mean iterations.
-PRINTED = {"test_sm_loss": (-2548.0, 55.0), "test_log_likelihood": (-1766.0, 48.0)}
-PRINTED_ITERATIONS = 11.8
+PRINTED = {"test_sm_loss": printed.TABLE_4_ERRORS["loss"][0],
+           "test_log_likelihood": (printed.TABLE_4["deq-ssm"][1], printed.TABLE_4_ERRORS["log-likelihood"][0][1])}
+PRINTED_ITERATIONS = printed.TABLE_10["table4/deq-ssm"][1]
 
 
 def _stored() -> dict[str, Any]:
@@ -83,14 +85,21 @@ def radius_grows(context: Context) -> list[Evidence]:
     return _radius(0.5)
 
 
-def _reached(printed: dict[str, tuple[float, float]]) -> list[Evidence]:
+#: Printed errors beyond which even one seed would refute a row.
+FAR = 100.0
+
+
+def _reached(wanted: dict[str, tuple[float, float]]) -> list[Evidence]:
     run = _stored()
     out = []
-    for name, (value, error) in printed.items():
+    for name, (value, error) in wanted.items():
         found = run["final"][name]
         # lower losses and higher likelihoods are better; four printed errors of slack
         good = found <= value + 4 * error if name.endswith("loss") else found >= value - 4 * error
-        out.append(Evidence(Method.MEASUREMENT, holds_if(good and math.isfinite(found)), _domain(run),
+        # One seed and few images cannot refute a mean over three seeds unless they lie this many errors away.
+        far = not math.isfinite(found) or abs(found - value) > FAR * error
+        outcome = Outcome.HOLDS if good and math.isfinite(found) else Outcome.FAILS if far else Outcome.UNKNOWN
+        out.append(Evidence(Method.MEASUREMENT, outcome, _domain(run),
                             {name: found, "printed": value, "printed error": error}))
     return out
 
@@ -99,17 +108,17 @@ def _reached(printed: dict[str, tuple[float, float]]) -> list[Evidence]:
     id="sm-d96e", title="Table 4's values of DEQ-SSM NICE after the printed 1000 iterations",
              source="[SM] Table 4, D.2",
     statement=r"With Adam at $10^{-3}$ and 1000 iterations DEQ-SSM NICE reaches an SM loss of $-2548 \pm 55$ and a "
-              r"log-likelihood of $-1766 \pm 48$. Certain, for our literal reading, one seed and 50 test images for "
-              r"the exact "
-              r"loss: it does not come near. Likely: the printed values come from longer training, as the released "
-              r"configuration has it (100 epochs, 42,000 steps). Which checkpoint was scored is not stated.",
+              r"log-likelihood of $-1766 \pm 48$. Not reproduced, and no more than that: one seed, 50 test images for "
+              r"the exact loss, a network of 7.1 M parameters where 14 M are printed. Likely: the printed values come "
+              r"from longer training, as the released configuration has it (100 epochs, 42,000 steps). Which "
+              r"checkpoint was scored is not stated.",
     quote=r"DEQ-SSM | $-2548 \pm 55$ | $-1766 \pm 48$ | 14M | 5.5 GB [...] We train the model using Adam for 1000 "
           "iterations with a learning rate $1e-3$",
     reading=Reading.OURS,
     reading_note="one seed, 50 test images for the loss, 7.1 M parameters: no more than a first try",
-    expected=Verdict.REFUTED,
-    control=lambda context: _reached({"test_log_likelihood": (-4363.0, 100.0)}),
-    control_note="the printed likelihood of the DSM row, -4363, which the run does surpass")
+    expected=Verdict.UNDECIDED, control=lambda context: _reached({name: (value, error / 100) for name, (value, error)
+                                                                  in PRINTED.items()}),
+    control_note="printed errors a hundred times smaller, which the run would refute")
 def reached(context: Context) -> list[Evidence]:
     """Final numbers of the stored run beside the printed ones."""
     return _reached(PRINTED)

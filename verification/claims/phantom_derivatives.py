@@ -1,9 +1,8 @@
-"""Proposition 2 of [SM]: derivatives of K phantom steps, their limit, and the errata of the printed proof."""
+"""Proposition 2 of [SM]: derivatives of K phantom steps and their limit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import islice
 
 import sympy
@@ -15,11 +14,11 @@ from analysis.phantom.derivatives import derivatives_at, iterate_derivatives
 from analysis.phantom.equilibrium_point import equilibrium_point
 from analysis.reference.cases import Case, dense_case, draw_cases
 from analysis.reference.unrolled import derivatives_of, preconditioned_unrolled, unrolled
-from analysis.symbolic import chain_rule, noncommuting, smallest_counterexample
+from analysis.symbolic import chain_rule, noncommuting
 from deq.linear.factorise import inverse as inverse_of
 from verification.claim import Reading
 from verification.context import Context
-from verification.evidence import Evidence, Method, Subject, holds_if
+from verification.evidence import Evidence, Method
 from verification.methods.property_cases import Comparison, gather
 from verification.methods.symbolic import identities
 from verification.registry import Topic
@@ -213,109 +212,6 @@ def _limit_symbolic() -> Evidence:
 def limits(context: Context) -> list[Evidence]:
     """Telescoped identities with non-commuting symbols; drawn equilibria."""
     return [_limit_symbolic(), *_limit(context, contractive=True)]
-
-
-def _start(first: int) -> list[Evidence]:
-    sums = noncommuting.partial_sums(first, 6)
-    right = {f"A_{count} = sum of J^k below {count}": bool(
-        sympy.expand(total - sum((noncommuting.J**k for k in range(count)), sympy.Integer(0))) == 0)
-        for count, total in enumerate(sums) if count}
-    return [identities(right, f"recursion A_K = J A_(K-1) + I from A_0 = {first} I, non-commuting J, "
-                       "K = 1 to 6", complete=False)]
-
-
-@TOPIC.claim(
-    id="sm-6e8a", title="Starting value of the induction", source="[SM] appendix A, proof of Prop. 2",
-    statement=r"The coefficients $A_K$ of $D z^{(K)} = A_K B$ obey $A_K = J A_{K-1} + I$ with $A_0 = I$.",
-    correction=r"$A_0 = 0$: no step has been taken and $z^{(0)}$ does not depend on $x$. Then $A_1 = I$, as the "
-               r"proof's own base case needs, and $A_K = I + J + \dots + J^{K-1}$.",
-    quote=r"$\mathbf{A}_K = \left. \frac{\partial f_{\theta}}{\partial \mathbf{z}} \right|_{\mathbf{z}^*} "
-          r"\mathbf{A}_{K-1} + \mathbf{I}$ [...] with initial conditions $\mathbf{A}_0 = \mathbf{I}, \mathbf{B}_0 = "
-          r"\mathbf{0}, \mathbf{C}_0 = \mathbf{0}$",
-    reading=Reading.LITERAL,
-    expected=Verdict.CORRECTED, control_note="the recursion is started from 2 I",
-    control=lambda context: _start(2))
-def starting_value(context: Context) -> list[Evidence]:
-    """Run the recursion from I and from 0 with a non-commuting J."""
-    proof = identities(noncommuting.first_order_induction(), "A_0 = 0: induction over K, non-commuting symbols",
-                       complete=True, subject=Subject.CORRECTION)
-    drawn = through_steps(context, 1, geometric_sum, context.choose(3, 8, 50))
-    return [*_start(1), proof, _as_correction(drawn)]
-
-
-def _as_correction(item: Evidence) -> Evidence:
-    return replace(item, subject=Subject.CORRECTION)
-
-
-def _printed_limits(example: smallest_counterexample.QuadraticEquilibrium, domain: str) -> Evidence:
-    correct, printed = example.correct(), example.printed()
-    return Evidence(Method.COUNTEREXAMPLE, holds_if(sympy.simplify(correct - printed).is_zero_matrix is True), domain,
-                    {"second derivative": str(list(correct)), "printed limit": str(list(printed))})
-
-
-def _without_outer_factor() -> Evidence:
-    example = smallest_counterexample.commuting_case()
-    wrong = sympy.simplify((example.s.inv() * example.correct())[0] - example.printed()[0])
-    return identities({"the two agree": bool(wrong == 0)}, "n = d = 1, all coefficients free")
-
-
-@TOPIC.claim(
-    id="sm-eb34", title="Limits of the second-order coefficients", source="[SM] appendix A, proof of Prop. 2",
-    statement=r"As $K \to \infty$ the terms of $D^2 z^{(K)}$ in $f_{zx}$ and $f_{zz}$ tend to "
-              r"$S^2 f_{zx}[B\cdot,\cdot]$ (and its transpose) and $S^3 f_{zz}[B\cdot,B\cdot]$, with $S^2$ and $S^3$ "
-              r"acting from the left.",
-    correction=r"Each factor $S$ acts on its own leg: the limits are $S f_{zx}[S B\cdot,\cdot]$ and "
-               r"$S f_{zz}[S B\cdot, S B\cdot]$. The printed form holds where all factors commute, as for $n = 1$.",
-    quote=r"$\lim_{K \rightarrow \infty} \mathbf{B}_K = \left( \mathbf{I} - \left. \frac{\partial "
-          r"f_{\theta}}{\partial \mathbf{z}} \right|_{\mathbf{z}^*} \right)^{-2}$ [...] $\lim_{K \rightarrow "
-          r"\infty} \mathbf{C}_K = \left( \mathbf{I} - \left. \frac{\partial f_{\theta}}{\partial \mathbf{z}} "
-          r"\right|_{\mathbf{z}^*} \right)^{-3}$",
-    reading=Reading.LITERAL,
-    expected=Verdict.CORRECTED, control_note="the correction without its outer factor S, for n = 1 with free symbols",
-    control=lambda context: [_without_outer_factor()])
-def second_order_limits(context: Context) -> list[Evidence]:
-    """The smallest counterexamples, n = 2 and d = 1 with entries 0 and 1, exact; n = 1 cannot be one."""
-    quadratic, mixed = smallest_counterexample.smallest(), smallest_counterexample.smallest_mixed()
-    checks = {}
-    for name, example, is_mixed in (("f_zz", quadratic, False), ("f_zx", mixed, True)):
-        truth = smallest_counterexample.closed_form_second_derivative(is_mixed)
-        checks[f"{name}: S acting on each leg gives the closed form's second derivative"] = bool(
-            example.correct()[0] == truth and example.correct()[1] == truth)
-        checks[f"{name}: exact phantom steps settle on it"] = bool(example.phantom(6) == example.correct())
-    return [_printed_limits(quadratic, "z1 = z2, z2 = x + z1^2/2, solved by z1 = z2 = 1 - sqrt(1 - 2x); exact"),
-            _printed_limits(mixed, "z1 = z2, z2 = x + x z1, solved by z1 = z2 = x/(1 - x); exact"),
-            identities(checks, "the same two equilibria, n = 2, d = 1: the smallest possible, since for n = 1 all "
-                       "factors commute and the printed limits hold", subject=Subject.CORRECTION),
-            replace(_printed_limits(smallest_counterexample.commuting_case(), "n = d = 1, all coefficients free: here "
-                                    "the printed limits and the corrected ones agree"), subject=Subject.CORRECTION),
-            identities({"Proposition 1 by the chain rule": chain_rule.lower_order_part("uv")
-                        == chain_rule.PROPOSITION_1[2]}, "index-free, every dimension; limits by claim sm-02e3",
-                       complete=True, subject=Subject.CORRECTION)]
-
-
-def _index_range(first: int) -> list[Evidence]:
-    """Sum over the printed range of A's increments: J^k for k from `first` below K."""
-    sums = noncommuting.partial_sums(0, 5)
-    checks = {f"K = {count}": bool(sympy.expand(
-        sums[count] - sum((noncommuting.J**k for k in range(first, count + first)), sympy.Integer(0))) == 0)
-        for count in range(1, 6)}
-    return [identities(checks, f"sum of J^k over K terms from k = {first}, against the recursion, K = 1 to 5")]
-
-
-@TOPIC.claim(
-    id="sm-8bf7", title="Index range of the induction", source="[SM] appendix A, proof of Prop. 2",
-    statement=r"The phantom iterates entering $D z^{(K)}$ are indexed by $1 \le k \le K$: "
-              r"$D z^{(K)} = \sum_{k=1}^{K} J^k B$.",
-    correction=r"The index starts at zero: $D z^{(K)} = \sum_{k=0}^{K-1} J^k B$, from $B$ itself on.",
-    quote=r"set $\mathbf{z}^{(0)} = \mathbf{z}^*$ and $\mathbf{z}^{(k+1)} = f_\theta(\mathbf{z}^{(k)}, \mathbf{x})$ "
-          r"for $1 \leq k \leq K$",
-    reading=Reading.LITERAL,
-    expected=Verdict.CORRECTED, control_note="the range starts at 2",
-    control=lambda context: _index_range(2))
-def index_range(context: Context) -> list[Evidence]:
-    """Compare both ranges with the recursion in non-commuting symbols."""
-    return [*_index_range(1), _as_correction(_index_range(0)[0]),
-            _as_correction(through_steps(context, 1, geometric_sum, context.choose(3, 8, 50)))]
 
 
 def _neumann(context: Context, radius: float) -> list[Evidence]:

@@ -190,7 +190,8 @@ def second_order_law(context: Context) -> list[Evidence]:
 
 
 @TOPIC.claim(
-    id="own-1b49", title="Score-matching gradients decay like K^2 q^K", source="deqproof, for [SM] §3.4",
+    id="own-1b49", title="In one dimension score-matching gradients decay like K^2 q^K",
+    source="deqproof, for [SM] §3.4",
     statement=r"The parameter gradient of the score-matching loss takes a third derivative of $z^{(K)}$, twice in $x$ "
               r"and once in $\theta$. In one dimension the error of a third derivative tends to $3 (f_{zx} + f_{zz} D "
               r"z^*)^2 D z^* / q^2$ times $K^2 q^K$: two factors $K$ slower than the score.",

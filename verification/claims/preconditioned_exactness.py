@@ -41,9 +41,14 @@ def _induction() -> Evidence:
         # One more letter lengthens one argument at most: D C_m stays within D_m, and D (f_z D_m) has D_{m+1} once.
         step = chain_rule.differentiate(lower, "z")
         checks[f"order {m}: differentiating C_{m} brings in D_{m} at most"] = chain_rule.highest_order(step) <= m
-    return identities(checks, "index-free, every dimension. As R = I - S(I - J) = 0, one step sends D_m to "
-                      "S C_m(D_1 ... D_{m-1}), Proposition 1's own formula: if orders below m are exact after k steps, "
-                      "order m is after k + 1; K steps reach order K by induction", complete=True)
+    return identities(checks, "index-free, every dimension. Induction over m: the m-th derivative of f along a curve "
+                      "is J D_m + C_m(D_1 ... D_{m-1}), C_m a sum of terms f^(k)[...] whose arguments are D_j with j < "
+                      "m; "
+                      "differentiating J D_m gives J D_{m+1} and terms in D_m, differentiating a term of C_m lengthens "
+                      "one argument by one, to D_m at most, or adds one D_1: so C_{m+1} holds D_1 ... D_m (checked "
+                      "term by term to m = 6). Induction over K: as R = I - S(I - J) = 0, one step sends D_m to "
+                      "S C_m(D_1 ... D_{m-1}), Proposition 1's own formula; if orders below m are exact after k steps, "
+                      "order m is after k + 1; order 0 is exact at the start", complete=True)
 
 
 def _drawn(context: Context, exact: bool, count: int) -> Evidence:

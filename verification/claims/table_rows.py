@@ -9,6 +9,7 @@ from verification.claim import Reading
 from verification.context import Context
 from verification.evidence import Evidence, Method, Outcome, holds_if
 from verification.experiments.table_rows import EQUILIBRIUM, EXPLICIT, Gap, exact_loss, own_loss, row_cells, welch
+from verification.methods.statistics import LEVEL
 from verification.needs import NotAtHand
 from verification.registry import Topic
 from verification.results import FOLDER
@@ -19,6 +20,9 @@ RESULTS = FOLDER
 #: Data of table 2 and of table 3, with the number of the table.
 UCI, GAUSSIAN = {"parkinson": 2, "redwine": 2, "whitewine": 2}, {"gaussian-100": 3}
 Loss = Callable[[dict[str, Any]], float]
+#: Steps without a better validation loss after which the stored runs ended. The released configurations with the
+#: paper's numbers disable it (999,999), so the runs are shorter than the paper's.
+PATIENCE = 200
 
 
 def _cells(data: str, number: int, row: str) -> list[dict[str, Any]]:
@@ -37,18 +41,20 @@ def _lowest(tables: dict[str, int], loss: Loss, first: str = EQUILIBRIUM, others
     for data, number in tables.items():
         mine = _cells(data, number, first)
         theirs = {row: _cells(data, number, row) for row in others}
-        gaps = {row: welch([loss(cell) for cell in mine], [loss(cell) for cell in cells])
+        level = 1 - LEVEL / (len(tables) * len(others))
+        gaps = {row: welch([loss(cell) for cell in mine], [loss(cell) for cell in cells], level)
                 for row, cells in theirs.items()}
         runs = [cell for cells in (mine, *theirs.values()) for cell in cells]
-        cut, full = [cell["steps_asked"] for cell in runs if cell["reduced"]], mine[0]["steps_of_the_paper"]
-        steps = f"{min(cut)} of {full} steps, reduced" if cut else f"the printed {full} steps at most"
-        # Shortened runs say nothing of the paper's, whichever row is ahead by then.
-        outcome = Outcome.UNKNOWN if cut else _together(list(gaps.values()))
+        made = [cell["steps"] for cell in runs]
+        # Runs that were asked for fewer steps say nothing, whichever row is ahead by then.
+        cut = any(cell["reduced"] for cell in runs)
         found.append(Evidence(
-            Method.MEASUREMENT, outcome,
-            f"{data}, {first} minus explicit rows, {len(mine)} seeds a row, {steps}, patience of 200 as released; "
-            f"Welch intervals at 95 %", {f"minus {row}": f"{gap.mean:.2f} +- {gap.half_width:.2f}"
-                                   for row, gap in gaps.items()}))
+            Method.MEASUREMENT, Outcome.UNKNOWN if cut else _together(list(gaps.values())),
+            f"{data}, {first} minus {', '.join(others)}, {len(mine)} seeds a row, equation (5) where it is an "
+            f"equilibrium, {min(made)} to {max(made)} of {mine[0]['steps_of_the_paper']} printed steps, ended by a "
+            f"patience of {PATIENCE}; Welch intervals at {level:.2%}, {1 - LEVEL:.0%} for all of them together",
+            {"largest upper end of an interval": max(gap.mean + gap.half_width for gap in gaps.values()),
+             **{f"minus {row}": f"{gap.mean:.2f} +- {gap.half_width:.2f}" for row, gap in gaps.items()}}))
     return found
 
 
@@ -68,7 +74,9 @@ def _backwards(loss: Loss) -> list[Evidence]:
     id="sm-8d31", title="Of table 2's rows for exact score matching the equilibrium has the lowest reported loss",
     source="[SM] Table 2",
     statement=r"On each of the three tables the DEQ-SM row has a lower score-matching loss than the explicit rows of "
-              r"3, 8 and 16 layers, each evaluated as in the paper: the equilibrium by phantom derivatives, $K = 2$.",
+              r"3, 8 and 16 layers, each evaluated as in the paper: the equilibrium by phantom derivatives, $K = 2$. "
+              r"Our runs: ended by a patience of 200 after 3 to 62 % of the printed steps, where the released "
+              r"configurations have none; so the verdict is on runs of that length.",
     quote="The results show that DEQ-SM DKEF outperforms the $k$-Layer-SM DKEF in terms of SSM loss and likelihood.",
     reading=Reading.OURS,
     reading_note="the loss alone; on test rows, with intervals of ours",
@@ -82,7 +90,8 @@ def reported_losses(context: Context) -> list[Evidence]:
 
 @TOPIC.claim(
     id="own-4f0c", title="The equilibrium's lead in table 2 is there under exact derivatives", source="[SM] Table 2",
-    statement=r"The same with each loss by exact derivatives of the same trained weights.",
+    statement=r"The same, on the same runs ended by patience, with each loss by exact derivatives of the same trained "
+              r"weights.",
     expected=Verdict.UNDECIDED, control=lambda context: _backwards(exact_loss),
     control_note="the three-layer row below the equilibrium's on red wine", figures=("dkef-curves",))
 def exact_losses(context: Context) -> list[Evidence]:
@@ -95,13 +104,13 @@ def _describe(cell: dict[str, Any], loss: Loss) -> str:
             f"{cell['numbers']['test_log_likelihood']:.1f}, seed {cell['seed']}, {cell['steps']} steps)")
 
 
-def _ordered(loss: Loss) -> list[Evidence]:
+def _ordered(tables: dict[str, int], loss: Loss) -> list[Evidence]:
     """Whether of two seeds of an equilibrium row the one with the lower loss has the lower exact one, beyond doubt.
 
     Only pairs whose exact losses lie more than 1 % apart count against it.
     """
     found = []
-    for data, number in UCI.items():
+    for data, number in tables.items():
         cells = _cells(data, number, EQUILIBRIUM)
         pairs = [(a, b) for a in cells for b in cells
                  if loss(a) < loss(b) and exact_loss(a) > exact_loss(b) + 0.01 * abs(exact_loss(b))]
@@ -119,12 +128,13 @@ def _ordered(loss: Loss) -> list[Evidence]:
     id="own-b47e", title="Of two trained equilibria the one with the lower reported loss is the better",
     source="[SM] section 4.2, Table 2",
     statement=r"Of two DEQ-SM models of table 2 that differ in the seed, the one with the lower score-matching loss "
-              r"under its phantom derivatives, $K = 2$, has the lower loss under exact ones.",
-    expected=Verdict.REFUTED, control=lambda context: _ordered(exact_loss),
-    control_note="ordered by the exact loss itself, which must hold")
+              r"under its phantom derivatives, $K = 2$, has the lower loss under exact ones (pairs whose exact losses "
+              r"lie within 1 % do not count; runs ended by a patience of 200).",
+    expected=Verdict.REFUTED, control=lambda context: _ordered({"parkinson": 2}, own_loss),
+    control_note="Parkinson alone, where three seeds stand in one order")
 def reported_order(context: Context) -> list[Evidence]:
     """Training and patience follow the reported loss, and may follow the phantom's error."""
-    return _ordered(own_loss)
+    return _ordered(UCI, own_loss)
 
 
 def _record(context: Context) -> None:

@@ -22,6 +22,8 @@ TABLES, EXACT, PHANTOM = ("parkinson", "redwine", "whitewine"), "exact", "phanto
 #: Equal means: within this share of the exact rule's loss. Fixed before the runs, at the smallest gap between the rows
 #: of table 2 that differ in depth alone on the same data (-123.7 and -124.8, three and eight layers).
 MARGIN = 0.01
+#: Intervals of a claim's three tables, 95 % for all of them together (Bonferroni).
+SIMULTANEOUS = 1 - 0.05 / len(TABLES)
 
 
 def _stored() -> dict[str, list[dict[str, Any]]]:
@@ -32,6 +34,13 @@ def _stored() -> dict[str, list[dict[str, Any]]]:
     cells = json.loads(STORED.read_text(encoding="utf-8"))["cells"]
     found = {table: [cell for cell in cells if cell["table"] == table] for table in TABLES}
     return {table: runs for table, runs in found.items() if runs}
+
+
+def _cut(cell: dict[str, Any], until: int) -> dict[str, Any]:
+    """A stored run as if it had ended at a step."""
+    count = sum(step <= until for step in cell["steps"])
+    return {**cell, "steps": cell["steps"][:count],
+            "losses": {kind: values[:count] for kind, values in cell["losses"].items()}}
 
 
 def judge(found: Paired, margin: float) -> Outcome:
@@ -45,12 +54,14 @@ def judge(found: Paired, margin: float) -> Outcome:
     return Outcome.UNKNOWN if low <= 0 <= high else Outcome.FAILS
 
 
-def _ends(cells: list[dict[str, Any]], rule: str = PHANTOM) -> Evidence:
-    """The paired comparison of a rule with the exact one, on one table."""
+def _ends(cells: list[dict[str, Any]], rule: str = PHANTOM, until: int | None = None) -> Evidence:
+    """The paired comparison of a rule with the exact one, on one table; of the evaluations, those up to a step."""
+    if until is not None:
+        cells = [_cut(cell, until) for cell in cells]
     seeds, steps = common(cells, (EXACT, rule))
     late = steps[-max(1, len(steps) // 4):]
     level = float(curves(cells, EXACT, "exact", seeds, late).mean())
-    found = paired(cells, rule, EXACT, ("exact", "exact"))
+    found = paired(cells, rule, EXACT, ("exact", "exact"), level=SIMULTANEOUS)
     last = paired(cells, rule, EXACT, ("exact", "exact"), share=0)
     own = paired(cells, rule, EXACT, ("own", "own"))
     deployed = paired(cells, rule, EXACT, ("deployed", "exact"))
@@ -60,7 +71,7 @@ def _ends(cells: list[dict[str, Any]], rule: str = PHANTOM) -> Evidence:
               f"losses, averaged over the evaluations at steps {late[0]} to {late[-1]}, {rule} minus exact, alpha "
               f"solved anew under exact derivatives; runs of commit {about['commit'][:10]}, {about['date'][:10]}")
     return Evidence(Method.MEASUREMENT, judge(found, MARGIN * abs(level)), domain, {
-        "mean difference": found.mean, "half width of its 95 % interval": found.half_width,
+        "mean difference": found.mean, f"half width of its {SIMULTANEOUS:.1%} interval": found.half_width,
         "margin": MARGIN * abs(level), "mean loss of exact training": level,
         "smallest difference": min(found.differences), "largest difference": max(found.differences),
         "mean difference at the last step": last.mean, "half width at the last step": last.half_width,
@@ -93,15 +104,17 @@ def _spread(values: np.ndarray) -> dict[str, list[float]]:
     id="sm-6e94", title="Training with K = 2 phantom gradients ends where exact gradients do",
     source="[SM] section 3.4",
     statement=r"Training with $K = 2$ phantom gradients ends where training with exact gradients does, on each of the "
-              r"three tables (our reading: from the same weights and over the same batches, the 95 % interval of the "
-              r"mean difference of the exact test losses over seeds lies within 1 % of the loss). Red wine is trained "
-              r"for the paper's 3,000 steps, without the early stop that the paper does not mention; the others for "
-              r"fewer than its own.",
+              r"three tables. Our reading, fixed before the runs: from the same weights and over the same batches, the "
+              r"interval of the mean difference of the exact test losses over seeds, averaged over the last quarter of "
+              r"the evaluations, lies within 1 % of the loss; intervals of 98.3 %, so 95 % for the three tables "
+              r"together. The map is equation (5). Red wine is trained for the paper's 3,000 steps, without early "
+              r"stop, "
+              r"as in the released configurations with the paper's numbers; the others for fewer than its own.",
     quote="In our experiments, we set $K = 2$ and find that the models already achieve good performance",
     reading=Reading.OURS,
     reading_note="good performance is read as ending where exact training does; margin, window and level are ours",
-    expected=Verdict.REFUTED, control=lambda context: [_ends(cells, EXACT) for cells in _stored().values()],
-    control_note="exact training beside itself, which must hold", figures=("training-outcome",))
+    expected=Verdict.REFUTED, control=lambda context: [_ends(cells, until=0) for cells in _stored().values()],
+    control_note="training ended at step 0, before the rules could differ", figures=("training-outcome",))
 def outcome(context: Context) -> list[Evidence]:
     """Paired differences of the true test losses, a table at a time."""
     tables = _stored()
@@ -109,15 +122,25 @@ def outcome(context: Context) -> list[Evidence]:
     return [_ends(cells) for cells in tables.values()]
 
 
-def _reported(cells: list[dict[str, Any]], rule: str) -> Evidence:
-    """Loss by the model's own derivatives minus loss by exact ones, same weights, alpha solved under each."""
+#: Tables on which no stored run had run away by its end; on red wine all four have, and nothing is close there.
+BOUNDED = ("parkinson", "whitewine")
+
+
+def _bounded() -> list[list[dict[str, Any]]]:
+    return [cells for table, cells in _stored().items() if table in BOUNDED]
+
+
+def _reported(cells: list[dict[str, Any]], kind: str) -> Evidence:
+    """A loss of the phantom-trained model minus its loss by exact derivatives at alpha solved exactly."""
     seeds, steps = common(cells, (EXACT, PHANTOM))
-    level = float(curves(cells, rule, "exact", seeds, steps[-max(1, len(steps) // 4):]).mean())
-    found = paired(cells, rule, rule, ("own", "exact"))
-    last = paired(cells, rule, rule, ("own", "exact"), share=0)
-    domain = (f"DEQ-SM of table 2 trained under {rule}, {cells[0]['table']} data, {len(seeds)} seeds, up to step "
-              f"{found.step} of {cells[0]['steps_of_the_paper']}; loss by its own derivatives minus loss by exact "
-              f"ones, last quarter of the evaluations")
+    level = float(curves(cells, PHANTOM, "exact", seeds, steps[-max(1, len(steps) // 4):]).mean())
+    found = paired(cells, PHANTOM, PHANTOM, (kind, "exact"))
+    last = paired(cells, PHANTOM, PHANTOM, (kind, "exact"), share=0)
+    what = "its own derivatives" if kind == "own" else "exact derivatives at the phantom's alpha"
+    domain = (f"DEQ-SM of table 2, equation (5), trained under {PHANTOM}, {cells[0]['table']} data, {len(seeds)} "
+              f"seeds, "
+              f"up to step {found.step} of {cells[0]['steps_of_the_paper']}; loss by {what} minus loss by exact ones, "
+              f"last quarter of the evaluations")
     return Evidence(Method.MEASUREMENT, judge(found, MARGIN * abs(level)), domain, {
         "mean difference": found.mean, "half width of its 95 % interval": found.half_width,
         "margin": MARGIN * abs(level), "mean exact loss": level, "smallest difference": min(found.differences),
@@ -128,9 +151,11 @@ def _reported(cells: list[dict[str, Any]], rule: str) -> Evidence:
 @TOPIC.claim(
     id="own-b2d7", title="A phantom tells the test loss of the model it trained", source="[SM] section 4.2, table 2",
     statement=r"The score-matching loss on test rows that a model trained with $K = 2$ shows under its phantom "
-              r"derivatives is its loss under exact derivatives, to 1 %.",
-    expected=Verdict.REFUTED, control=lambda context: [_reported(cells, EXACT) for cells in _stored().values()],
-    control_note="models trained and evaluated under the exact rule, which must hold", figures=("training-outcome",))
+              r"derivatives is its loss under exact derivatives, to 1 % (averaged over the last quarter of the "
+              r"evaluations, on Parkinson and white wine, where the runs stay bounded).",
+    expected=Verdict.REFUTED, control=lambda context: [_reported(_bounded()[0], "deployed")],
+    control_note="exact derivatives at the phantom's alpha, on Parkinson: the derivatives are what differs",
+    figures=("training-outcome",))
 def reported(context: Context) -> list[Evidence]:
     """The reported loss against the true one."""
-    return [_reported(cells, PHANTOM) for cells in _stored().values()]
+    return [_reported(cells, "own") for cells in _bounded()]

@@ -154,7 +154,7 @@ class Paired:
         seeds: those that both rules finished.
         step: the last step that all of them reached.
         differences: one a seed.
-        mean, half_width: of the 95 % t interval.
+        mean, half_width: of the t interval.
     """
 
     seeds: tuple[int, ...]
@@ -165,12 +165,12 @@ class Paired:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % t interval of the mean difference."""
+        """The t interval of the mean difference."""
         return self.mean - self.half_width, self.mean + self.half_width
 
 
-def interval(values: ArrayLike) -> tuple[float, float]:
-    """Mean and half width of its 95 % t interval along the first axis.
+def interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
+    """Mean and half width of its t interval, 95 % unless told otherwise, along the first axis.
 
     Raises:
         ValueError: fewer than two values.
@@ -179,7 +179,7 @@ def interval(values: ArrayLike) -> tuple[float, float]:
     if len(array) < 2:
         raise ValueError(f"an interval needs at least two values, got {len(array)}")
     spread = array.std(0, ddof=1) / np.sqrt(len(array))
-    return float(array.mean(0)), float(student.ppf(0.975, len(array) - 1) * spread)
+    return float(array.mean(0)), float(student.ppf(0.5 + level / 2, len(array) - 1) * spread)
 
 
 def common(cells: list[dict[str, Any]], rules: tuple[str, ...]) -> tuple[list[int], list[int]]:
@@ -204,7 +204,7 @@ def curves(cells: list[dict[str, Any]], rule: str, kind: str, seeds: list[int], 
 
 
 def paired(cells: list[dict[str, Any]], first: str, second: str, kinds: tuple[str, str], *,
-           share: float = 0.25) -> Paired:
+           share: float = 0.25, level: float = 0.95) -> Paired:
     """Compare where two rules end.
 
     Args:
@@ -213,9 +213,10 @@ def paired(cells: list[dict[str, Any]], first: str, second: str, kinds: tuple[st
         second: the rule whose loss is taken away.
         kinds: the kind of loss of either.
         share: of the evaluated steps, from the end, over which a seed's loss is averaged; 0 for the last step alone.
+        level: of the interval.
     """
     seeds, steps = common(cells, (first, second))
     late = steps[-max(1, int(len(steps) * share)):]
     gaps = (curves(cells, first, kinds[0], seeds, late) - curves(cells, second, kinds[1], seeds, late)).mean(1)
-    mean, half = interval(gaps)
+    mean, half = interval(gaps, level)
     return Paired(tuple(seeds), steps[-1], tuple(gaps.tolist()), mean, half)

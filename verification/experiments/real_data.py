@@ -104,15 +104,3 @@ def accuracies(name: str, context: Context, *, equivalent_sigma_a2: float | None
     data = image_data(name, context.data, per_class_train=train, per_class_test=test)
     return accuracy_study(data, size, sigma_a2=0.2, seed=context.seed, equivalent_sigma_a2=equivalent_sigma_a2,
                           models=models)
-
-
-def paired_gap(rows: list[dict[str, Any]], first: str, second: str, arm: str, width: int) -> tuple[float, float]:
-    """Mean difference in accuracy between two models of one width over seeds, and its standard error.
-
-    The error takes in the draw of the networks and the finite test set is left to the caller.
-    """
-    def series(model: str) -> list[float]:
-        return [row[arm]["accuracy"] for row in rows if row["model"] == model and row["width"] == width and arm in row]
-
-    gaps = np.array(series(first)) - np.array(series(second))
-    return float(gaps.mean()), float(gaps.std(ddof=1) / np.sqrt(len(gaps))) if len(gaps) > 1 else float("nan")

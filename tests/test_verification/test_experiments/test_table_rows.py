@@ -61,7 +61,7 @@ def stored(tmp_path, monkeypatch):
     monkeypatch.setattr(claims, "RESULTS", tmp_path)
     cells = []
     for data in claims.UCI:
-        lead = 0.0 if data == "redwine" else 6.0
+        lead = 0.0 if data == "redwine" else 8.0
         cells += [cell(f"{data}-deq-sm", seed, -10 - 0.1 * seed, -10 + lead - 0.1 * seed) for seed in range(3)]
         cells += [cell(f"{data}-{row}", seed, -5 + 0.2 * seed) for row in claims.EXPLICIT for seed in range(3)]
     (tmp_path / "table2.json").write_text(json.dumps({"schema": 1, "cells": cells}))
@@ -98,7 +98,7 @@ def test_a_reported_order_against_the_true_one_is_found(stored):
     assert found.outcome is Outcome.FAILS
     assert found.numbers["pairs out of order"] == 2
     assert "-8000.00 (exact 50.00" in found.numbers["reported lower"]
-    assert [item.outcome for item in claims._ordered(claims.exact_loss)] == [Outcome.HOLDS] * 3
+    assert [item.outcome for item in claims._ordered(claims.UCI, claims.exact_loss)] == [Outcome.HOLDS] * 3
 
 
 def test_an_equilibrium_without_its_exact_loss_is_not_judged_by_another(stored):

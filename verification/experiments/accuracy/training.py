@@ -6,7 +6,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from verification.experiments.accuracy.networks import RandomNetwork
@@ -21,6 +23,7 @@ class Trained:
         train_accuracy: on the training set.
         seconds: wall time.
         steps: mean solver steps of a DEQ over the run, 0 for explicit networks.
+        hits: which test images it got right, packed bits in hexadecimal.
         setting: what was chosen on the validation part (ridge parameter), or used.
     """
 
@@ -29,10 +32,20 @@ class Trained:
     seconds: float
     steps: float = 0.0
     setting: float = 0.0
+    hits: str = ""
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> float:
     return float((logits.argmax(dim=1) == labels).double().mean())
+
+
+def _hits(logits: Tensor, labels: Tensor) -> str:
+    return np.packbits((logits.argmax(dim=1) == labels).numpy()).tobytes().hex()
+
+
+def unpack_hits(hits: str, count: int) -> NDArray[np.bool_]:
+    """`Trained.hits` as booleans, [count]."""
+    return np.unpackbits(np.frombuffer(bytes.fromhex(hits), dtype=np.uint8), count=count).astype(bool)
 
 
 def ridge_readout(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, *,
@@ -64,7 +77,7 @@ def ridge_readout(train: Tensor, train_labels: Tensor, test: Tensor, test_labels
     best = max(range(len(penalties)), key=lambda n: scores[n])
     weight, offset = solve_all(h, target)[best]
     return Trained(_accuracy(t @ weight + offset, test_labels), _accuracy(h @ weight + offset, train_labels),
-                   time.perf_counter() - start, setting=penalties[best])
+                   time.perf_counter() - start, setting=penalties[best], hits=_hits(t @ weight + offset, test_labels))
 
 
 def descent_readout(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor,
@@ -82,7 +95,7 @@ def descent_readout(train: Tensor, train_labels: Tensor, test: Tensor, test_labe
             weight -= learning_rate / len(index) * h.T @ error
             offset -= learning_rate / len(index) * error.sum(dim=0)
     return Trained(_accuracy(test @ weight + offset, test_labels), _accuracy(train @ weight + offset, train_labels),
-                   time.perf_counter() - start, setting=float(epochs))
+                   time.perf_counter() - start, setting=float(epochs), hits=_hits(test @ weight + offset, test_labels))
 
 
 def train_all(network: RandomNetwork, train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor,
@@ -111,4 +124,4 @@ def train_all(network: RandomNetwork, train: Tensor, train_labels: Tensor, test:
     with torch.no_grad():
         heads = [network.readout(network.fixed_features(x)[0]) for x in (test, train)]
     return Trained(_accuracy(heads[0], test_labels), _accuracy(heads[1], train_labels), time.perf_counter() - start,
-                   sum(steps) / max(1, len(steps)), learning_rate)
+                   sum(steps) / max(1, len(steps)), learning_rate, _hits(heads[0], test_labels))
