@@ -13,7 +13,9 @@ from deq.root import argmin, root
 from deq.solution import Solution
 from deq.solvers import Anderson, Broyden, FixedPointSolver, Newton, Picard, solve
 from deq.status import DEQError, DerivativeOrderError, LinearSolveError, MapError, NotConverged, SolveStatus
+from deq.subject import Subject, SubjectError
 from deq.version import __version__ as __version__
+from deq.watching import TrainingWarning, WatchedFault, Watcher, watch
 
 __all__ = [
     "DEQ",
@@ -37,6 +39,11 @@ __all__ = [
     "SeparableHead",
     "Solution",
     "SolveStatus",
+    "Subject",
+    "SubjectError",
+    "TrainingWarning",
+    "WatchedFault",
+    "Watcher",
     "argmin",
     "equilibrium",
     "frobenius_normalize",
@@ -47,4 +54,5 @@ __all__ = [
     "operator_normalize",
     "root",
     "solve",
+    "watch",
 ]

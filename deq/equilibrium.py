@@ -20,6 +20,7 @@ from deq.interop.transforms import derivatives_possible, detached, has_tangent, 
 from deq.solution import Solution
 from deq.solvers import FixedPointSolver
 from deq.solvers.driver import solve_from
+from deq.watching.events import Solved, announce, listening
 
 OnFailure = Literal["raise", "warn", "ignore"]
 
@@ -89,7 +90,11 @@ def equilibrium_and_solution(f: Callable[..., Tensor], z0: Tensor, *, inputs: Se
         inputs = tuple(in_full_precision(tensor) for tensor in inputs)
     if not transforms_active():
         with without_autocast(start):
-            return _recorded(f, start, inputs, rule, on_failure, solver_options)
+            z, solution = _recorded(f, start, inputs, rule, on_failure, solver_options)
+        if listening():
+            most = int(solution.iterations.max()) if len(solution.iterations) else None
+            announce(Solved(f, inputs, solution.z, rule, most))
+        return z, solution
     if isinstance(rule, Exact):
         refuse_autocast(start, "an exact equilibrium under a torch.func transform")
     with without_autocast(start):
