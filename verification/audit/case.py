@@ -60,6 +60,7 @@ class Case:
         coupled: samples influence each other: all of them are one system then.
         stateful: f does not repeat itself by itself: its state is put back before each call.
         protected: f changes what it gets in place: it gets copies.
+        smallest: size that a state is taken to have at least, a tenth of what the start shows: equilibria may be 0.
         notes: what was reduced or worked around, in sentences.
         curves: data for pictures.
     """
@@ -79,6 +80,7 @@ class Case:
         self.effort = 1.0
         self.seconds_per_product = 0.0
         self.inside = 0.0
+        self.smallest = 1e-30
 
     @property
     def eps(self) -> float:
@@ -172,6 +174,19 @@ class Case:
         if not value.dtype.is_floating_point:
             raise SubjectError(f"loss(z, *inputs) must be real; it returned {value.dtype}")
         return value
+
+    def look_at_start(self) -> None:
+        """Scale of the state at the start; the loss there.
+
+        Raises:
+            SubjectError: the loss is none.
+        """
+        z = self.start()
+        with torch.no_grad():
+            value = self.call(z)
+        sizes = [float(torch.linalg.vector_norm(item.double(), dim=1).max()) for item in (z, value)]
+        self.smallest = 0.1 * max(sizes) or 1.0
+        self.loss(self.layout.unpack(value), None, False)
 
     # -- preparation ---------------------------------------------------------------------------------------------
 

@@ -114,8 +114,8 @@ class Keeper:
                 _put_back(vars(item), attributes)
             for table, entries in self._tables:
                 _put_back(table, entries)
-            for tensor, value in self._tensors:
-                _put_values(tensor, value)
+            for tensor, values in self._tensors:
+                _put_values(tensor, values)
             for tensor, gradient, value, flag in self._gradients:
                 if tensor.grad is not gradient:
                     tensor.grad = gradient

@@ -93,19 +93,18 @@ def target(case: Case) -> float:
 
 
 def relative(case: Case, z: Tensor) -> Tensor:
-    """|f(z) - z| / |f(z)| by system."""
+    """|f(z) - z| / |f(z)| by system; an |f(z)| below the start's scale counts as a tenth of that."""
     with torch.no_grad():
         value = case.f(z)
-        size = torch.linalg.vector_norm(value, dim=1)
-        gap = torch.linalg.vector_norm(value - z, dim=1)
-        return torch.where(size > 0, gap / size.clamp_min(1e-300 if z.dtype == torch.float64 else 1e-30), gap)
+        size = torch.linalg.vector_norm(value, dim=1).clamp_min(case.smallest)
+        return torch.linalg.vector_norm(value - z, dim=1) / size
 
 
 def polish(case: Case, start: Tensor) -> Found:
     """The equilibrium near `start` (systems): accelerated iteration, then Newton where that fails or strays."""
     goal = target(case)
     limit = max(40, int(300 * case.effort))
-    solution = solve(case.f, start, tol=goal, max_iter=limit)
+    solution = solve(case.f, start, atol=goal * case.smallest, rtol=goal, max_iter=limit)
     z, residual = solution.z, relative(case, solution.z)
     good = (residual <= 10 * goal) & z.isfinite().all(1)
     size = torch.linalg.vector_norm(z, dim=1)
@@ -119,7 +118,8 @@ def polish(case: Case, start: Tensor) -> Found:
         residual, good = torch.where(take, left, residual), good | take
     if not bool(good.all()):
         # What attracts without acceleration: several wells, a map with kinks.
-        other = solve(case.f, start, tol=goal, max_iter=2 * limit, solver=Picard(damping=0.5)).z
+        other = solve(case.f, start, atol=goal * case.smallest, rtol=goal, max_iter=2 * limit,
+                      solver=Picard(damping=0.5)).z
         left = relative(case, other)
         take = ~good & (left <= 10 * goal) & other.isfinite().all(1)
         z, residual, good = torch.where(take[:, None], other, z), torch.where(take, left, residual), good | take
@@ -168,7 +168,8 @@ def residual_curve(case: Case) -> list[float]:
         found.append(float((torch.linalg.vector_norm(value - z, dim=1) / size).max()))
         return value
 
-    solve(seen, case.systems(case.start()[case.rows].to(case.dtype)), tol=target(case), max_iter=100)
+    start = case.systems(case.start()[case.rows].to(case.dtype))
+    solve(seen, start, atol=target(case) * case.smallest, rtol=target(case), max_iter=100)
     return found
 
 

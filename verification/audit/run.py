@@ -89,6 +89,7 @@ def _results(shared: Shared) -> list[CheckResult]:
 
 def _prepare(shared: Shared) -> None:
     """Choose samples and dtype once it is known whether samples are independent; the owner's solve ranks them."""
+    shared.case.look_at_start()
     owner = shared.owner
     worst = None
     if owner.flat is not None and not owner.problem:

@@ -41,9 +41,8 @@ class Shared:
             raise ValueError("the owner has no forward")
         with torch.no_grad():
             value = self.case.call(flat).double()
-        size = torch.linalg.vector_norm(value, dim=1)
-        gap = torch.linalg.vector_norm(value - flat.double(), dim=1)
-        return torch.where(size > 0, gap / size.clamp_min(1e-300), gap)
+        size = torch.linalg.vector_norm(value, dim=1).clamp_min(self.case.smallest)
+        return torch.linalg.vector_norm(value - flat.double(), dim=1) / size
 
     @cached_property
     def begin(self) -> Tensor:

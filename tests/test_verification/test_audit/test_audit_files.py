@@ -36,10 +36,10 @@ BAD = {
     "empty": (HEAD + "def make():\n    return deq.Subject(lambda z: z, torch.zeros(0, 3))\n", "empty"),
     "no map": (HEAD + "def make():\n    return deq.Subject(None, x)\n", "must be callable"),
     "declared": (HEAD + "def make():\n    return deq.Subject(lambda z: z, x, declared='phantom')\n", "'phantom:K'"),
-    "parameters": (HEAD + "def make():\n    return deq.Subject(lambda z: z, x, parameters=[1.0])\n", "float among them"),
-    "loss shape": (HEAD + "w = torch.ones(2, requires_grad=True)\ndef make():\n    return deq.Subject(lambda z: w * z / 2 "
-                          "+ 1, x, loss=lambda z: z)\n", "loss(z, *inputs) must return [batch] = (3,) or a number"),
-    "loss raises": (HEAD + "def make():\n    return deq.Subject(lambda z: z / 2, x, loss=lambda z: z @ z)\n", "loss(z, "),
+    "parameters": (HEAD + "def make():\n    return deq.Subject(lambda z: z, x, parameters=[1.0])\n", "float among"),
+    "loss shape": (HEAD + "w = torch.ones(2, requires_grad=True)\ndef make():\n    return deq.Subject(lambda z: w * z "
+                          "/ 2 + 1, x, loss=lambda z: z)\n", "loss(z, *inputs) must return [batch] = (3,) or a number"),
+    "loss raises": (HEAD + "def make():\n    return deq.Subject(lambda z: z / 2, x, loss=lambda z: z @ z)\n", "loss(z"),
     "forward shape": (HEAD + "def make():\n    return deq.Subject(lambda z: z / 2, x, forward=lambda: x[0])\n",
                       "forward() "),
 }

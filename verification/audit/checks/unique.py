@@ -43,7 +43,7 @@ def check(shared: Shared) -> tuple[AuditVerdict, str, str, dict[str, Any]]:
             tried += 1
             try:
                 z = newton(case, start, goal)[0] if solver is None else \
-                    solve(case.f, start, tol=goal, max_iter=limit, solver=solver).z
+                    solve(case.f, start, atol=goal * case.smallest, rtol=goal, max_iter=limit, solver=solver).z
                 left = shared.left(z)
             except Exception:  # a start outside the domain of f
                 continue
