@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from typing import Any
 
@@ -15,6 +15,7 @@ from verification.coverage import NOT_COVERED
 from verification.registry import Topic
 from verification.report import typeset
 from verification.report.blocks import Page, Picture
+from verification.report.markup import drawing
 from verification.result import ClaimResult
 from verification.store import Store, write_text
 from verification.terminal import MARKS
@@ -74,6 +75,7 @@ def render(results: Sequence[ClaimResult], run: Mapping[str, Any], topics: Seque
                                duration=typeset.duration)
     environment.globals.update(kind=lambda block: type(block).__name__, OUTCOMES=_OUTCOME_MARKS,
                                MARKS={str(key): value for key, value in MARKS.items()})
+    figures = [_harmless(view) for view in figures]
     drawn = {view.name: view for view in figures if view.svg}
     places = _places(results, drawn)
     on_pages = {block.name for page in pages for block in page.blocks if isinstance(block, Picture)}
@@ -85,6 +87,14 @@ def render(results: Sequence[ClaimResult], run: Mapping[str, Any], topics: Seque
         gallery=[view for view in drawn.values() if view.name not in {*places, *on_pages}],
         broken=[(item.name, item.problem) for group in (figures, pages) for item in group if item.problem],
         missing=_missing(results), not_covered=NOT_COVERED)
+
+
+def _harmless(view: FigureView) -> FigureView:
+    """The figure with its drawings as markup, or with the reason why they cannot stand in the page."""
+    try:
+        return replace(view, svg={theme: drawing(svg) for theme, svg in view.svg.items()})
+    except ValueError as error:
+        return replace(view, svg={}, problem=str(error))
 
 
 def headline(results: Sequence[ClaimResult], run: Mapping[str, Any]) -> str:

@@ -7,10 +7,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from latex2mathml.converter import convert
+from latex2mathml.converter import convert_to_element
 from markupsafe import Markup, escape
 
 from verification.plain import restore
+from verification.report.markup import math_text
 
 _PIECES = re.compile(r"\$\$(?P<block>.+?)\$\$|\$(?P<inline>(?:\\\$|[^$])+?)\$|`(?P<code>[^`]+)`", re.S)
 _LEFT_OVER = re.compile(r">[^<]*\\[A-Za-z]+")
@@ -36,7 +37,7 @@ def mathml(latex: str, display: str = "inline") -> Markup:
         if len(left.findall(latex)) != len(right.findall(latex)):
             raise ValueError(f"cannot typeset ${latex}$: {left.pattern} and {right.pattern} do not pair up")
     try:
-        element = convert(latex.strip(), display=display)
+        element = math_text(convert_to_element(latex.strip(), display=display))
     except Exception as error:  # the converter raises a zoo of classes
         raise ValueError(f"cannot typeset ${latex}$: {type(error).__name__} {error}") from error
     if _LEFT_OVER.search(element):
@@ -47,7 +48,7 @@ def mathml(latex: str, display: str = "inline") -> Markup:
     element = re.sub(r"<mi>(&#x0203[23];)</mi>", r"<mo>\1</mo>", element)  # primes
     element = _BAR.sub(r'<mo\1 lspace="0em" rspace="0em">\2</mo>', element)  # norms, not infix operators
     element = _NAMED_FUNCTION.sub(r'\1<mspace width="0.167em"/>', element)
-    return Markup(element.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', ""))
+    return Markup(element)
 
 
 def prose(text: str, strict: bool = False) -> Markup:
