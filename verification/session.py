@@ -42,6 +42,7 @@ class Session:
         package: the claims package, which worker processes import anew.
         results: finished claims by id.
         interrupted: the run was ended early; what was finished is kept.
+        placed: the store's folder holds this run's results; not so where it was ended before the first.
     """
 
     topics: Sequence[Topic]
@@ -52,6 +53,7 @@ class Session:
     package: str = "verification.claims"
     results: dict[str, ClaimResult] = field(default_factory=dict)
     interrupted: bool = False
+    placed: bool = True
     _owners: dict[str, str] = field(default_factory=dict, repr=False)
     _begun: float = field(default_factory=time.perf_counter, repr=False)
 
@@ -67,7 +69,9 @@ class Session:
 
     def run(self, progress: Progress) -> None:
         """Run everything; on `KeyboardInterrupt`, stop, mark the run as partial and return."""
-        self.store.forget_last_run()
+        self.store.begin()
+        self.results.clear()
+        self._owners.clear()
         self._save("running")
         torch.set_num_threads(1)
         titles = {claim.id: claim.title for topic in self.topics for claim in topic.claims}
@@ -83,6 +87,7 @@ class Session:
         finally:
             messages.close()
         self._save("partial" if self.interrupted else "complete")
+        self.placed = self.store.finish(complete=not self.interrupted)
 
     def _keep(self, result: ClaimResult, records: Records) -> ClaimResult:
         clash = [name for name in records if self._owners.setdefault(name, result.id) != result.id

@@ -32,6 +32,7 @@ examples:
 
 OUT gets report.html (self-contained), claims.json (a list, one object a claim), run.json (versions, seed, commit),
 records/ (the numbers behind the pictures) and figures/. Ctrl-C keeps what was finished and still writes the report.
+Finished results that are in OUT already stay there until this run has its own (after Ctrl-C: in OUT/previous).
 A claim whose data or hardware is absent is `untested`, says what is missing, and does not fail the run.
 """
 
@@ -71,6 +72,10 @@ def run(arguments: argparse.Namespace) -> int:
     session = Session(topics, context, store, provenance(context, command, jobs), jobs)
     with _termination_as_interrupt(), Progress(sum(len(topic.claims) for topic in topics)) as progress:
         session.run(progress)
+    if not session.placed:
+        print("INTERRUPTED before any claim was finished; the results and the report in "
+              f"{arguments.out} are those of the run before.")
+        return 130
     results = session.ordered
     problems = publish(store, topics, jobs=jobs).problems
     print("\n" + terminal.table(topics, results, sys.stdout) + "\n")
@@ -81,6 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
     if session.interrupted:
         total = sum(len(topic.claims) for topic in topics)
         print(f"INTERRUPTED: {len(results)} of {total} claims were finished and are kept; the report is partial.")
+        if store.previous.is_dir():
+            print(f"The results of the run before are in {store.previous}.")
     print(terminal.summary_line(results, session.seconds))
     print(f"report: {(arguments.out / 'report.html').resolve()}")
     if session.interrupted:

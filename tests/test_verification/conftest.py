@@ -60,7 +60,7 @@ def claims_package(tmp_path, monkeypatch, request):
     """A function that writes a claims package (name to source) and returns its import name."""
 
     def write(**modules):
-        name = f"claims_{abs(hash(request.node.nodeid)) % 10**12}"
+        name = f"claims_{abs(hash(request.node.nodeid)) % 10**12}_{len(list(tmp_path.glob('packages/*')))}"
         folder = tmp_path / "packages" / name
         folder.mkdir(parents=True)
         (folder / "__init__.py").write_text("")

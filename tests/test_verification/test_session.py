@@ -1,5 +1,7 @@
 """Whole runs: several processes, interruption, dying workers, clashing records."""
 
+import dataclasses
+import errno
 import io
 import json
 import os
@@ -11,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from verification import store as store_module
+from verification.errors import UserError
 from verification.progress import Progress
 from verification.registry import load_topics
 from verification.store import Store
@@ -174,3 +178,83 @@ def test_a_run_stopped_from_outside_keeps_what_was_finished(claims_package, tmp_
     assert "INTERRUPTED: 2 of 3 claims" in stdout
     assert Store(out).load_run()["state"] == "partial"
     assert "This report is partial" in (out / "report.html").read_text()
+
+
+def folder(store):
+    """Every file of a run, by name."""
+    return {str(path.relative_to(store.out)): path.read_text() for path in sorted(store.out.rglob("*.*"))
+            if path.is_file()}
+
+
+WATCHES = """
+TOPIC = Topic("first", "Looks at the folder while it runs, or stops")
+
+def look(context):
+    folder = context.out
+    claims = [item["id"] for item in json.loads((folder / "claims.json").read_text())]
+    context.record("seen", {"claims": claims, "report": (folder / "report.html").read_text()})
+    return said("holds")
+
+def stop(context):
+    raise KeyboardInterrupt
+
+claim(TOPIC, "sm-0001", FIRST)
+claim(TOPIC, "sm-0002", SECOND)
+"""
+
+
+def second_run(claims_package, make_session, first, second):
+    """A complete run with a report, then a run of other claims into the same folder."""
+    session = go(make_session(claims_package()))
+    (session.store.out / "report.html").write_text("of the last run")
+    before = folder(session.store)
+    source = "import json\n" + WATCHES.replace("FIRST", first).replace("SECOND", second)
+    again = make_session(claims_package(first=source))
+    assert again.store.out == session.store.out
+    again.context = dataclasses.replace(again.context, out=again.store.out)
+    return before, go(again)
+
+
+def test_finished_results_stay_until_the_new_run_has_its_own(claims_package, make_session):
+    _, session = second_run(claims_package, make_session, "look", "look")
+    seen = session.store.load_record("seen")
+    assert seen["claims"] == ["sm-0001", "sm-0002", "sm-0003", "rmt-0001", "own-0001"]
+    assert seen["report"] == "of the last run"
+    assert [result.id for result in session.store.load_claims()] == ["sm-0001", "sm-0002"]
+    assert set(folder(session.store)) == {"claims.json", "run.json", "records/seen.json"}
+    assert session.placed
+
+
+def test_a_run_stopped_before_its_first_result_changes_nothing(claims_package, make_session):
+    before, session = second_run(claims_package, make_session, "stop", "look")
+    assert session.interrupted
+    assert not session.placed
+    assert folder(session.store) == before
+
+
+def test_a_run_stopped_later_sets_the_finished_one_aside(claims_package, make_session):
+    before, session = second_run(claims_package, make_session, "look", "stop")
+    assert session.placed
+    after = folder(session.store)
+    assert {name: text for name, text in before.items() if after[f"previous/{name}"] != text} == {}
+    assert session.store.load_run()["state"] == "partial"
+    assert [result.id for result in session.store.load_claims()] == ["sm-0001"]
+
+
+def test_a_full_disk_costs_no_finished_result(claims_package, make_session, monkeypatch):
+    def full(path, text):
+        if path.name == "claims.json" and "sm-0001" in text:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(path, text)
+
+    replace = store_module._replace
+    session = go(make_session(claims_package()))
+    before = folder(session.store)
+    again = make_session(claims_package())
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "_replace", full)
+        with pytest.raises(UserError, match=r"cannot write .*claims\.json: No space left on device\. Free some space"):
+            go(again)
+    assert {name: text for name, text in folder(session.store).items() if not name.startswith(".new/")} == before
+    go(make_session(claims_package()))  # what the failed run left does not disturb the next
+    assert set(folder(session.store)) == set(before)

@@ -101,7 +101,7 @@ def test_missing_files_say_how_to_make_them(tmp_path):
 
 
 def test_damaged_record(store):
-    (store.records_folder / "r.json").write_text("[1")
+    (store.out / "records" / "r.json").write_text("[1")
     with pytest.raises(UserError, match=r"r\.json is damaged"):
         store.load_record("r")
 
@@ -120,7 +120,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("No space left on device")
 
     monkeypatch.setattr("verification.store.os.replace", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError, match=r"cannot write .*a\.json: No space .* untouched"):
         write_text(path, "new")
     assert path.read_text() == "old"
     assert [item.name for item in tmp_path.iterdir()] == ["a.json"]
