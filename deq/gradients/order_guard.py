@@ -53,7 +53,7 @@ class _ZeroTerm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        nothing = (None,) * (2 + len(ctx.saved_tensors) - 1)
+        nothing = (None,) * len(ctx.needs_input_grad)
         anchors = ctx.budget.anchors
         wanted = ctx.needs_input_grad[2:]
         budget = ctx.budget.next() if any(wanted[:anchors]) else ctx.budget

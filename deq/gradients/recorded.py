@@ -69,6 +69,9 @@ def attach(rule: GradientRule, f: Map, start: Tensor, first: Tensor, solution: S
         inner = _Constant.apply(point.detach().requires_grad_())
         with saving_as_usual():
             value = f(inner)
+    if first.requires_grad and not value.requires_grad:
+        raise MapError("at the equilibrium the value of f carries no derivative, though at the start it did: f "
+                       "remembers its values by z (let it compute them anew), or takes a branch that leaves torch")
     usable = None if failed is None else _usable(z, value)
     if isinstance(rule, Phantom):
         return _phantom(rule, f, inner, value, z, usable)

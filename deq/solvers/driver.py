@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -248,6 +249,8 @@ class _Run:
                 if not bool(self.active.any()):
                     return
             state, value = step.state, step.value
+            if self.careful and not bool(step.z.isfinite().all()):  # inner products left the range: a plain step
+                step, value = replace(step, z=choose(step.z.isfinite().all(1), step.z, point.value)), None
             z = step.z if self.done is None else step.z.index_copy(0, self.done, self.resting_place)
 
 
