@@ -99,19 +99,21 @@ class DKEF(nn.Module):
         """q0, `[n]`."""
         return -x.square().sum(1) / (2 * self.base_scale**2)
 
-    def log_density(self, x: Tensor, alpha: Tensor | None = None) -> Tensor:
+    def log_density(self, x: Tensor, alpha: Tensor | None = None, anchors: Tensor | None = None) -> Tensor:
         """Unnormalised log p, `[n]`, as an ordinary function of x and parameters.
 
         Args:
             x: `[n, d]`.
             alpha: `[M]`; the fitted one where None.
+            anchors: features of the inducing points, `[R, M, h]`, where many calls share them; computed where None.
 
         Raises:
             ValueError: x is not `[n, d]`.
         """
         if x.ndim != 2 or x.shape[1] != self.dim:
             raise ValueError(f"x must be [n, {self.dim}], got {list(x.shape)}")
-        part = gaussian_parts(self.features(x), self.features(self.inducing), self.mixture, 10**self.log_length)
+        anchors = self.features(self.inducing) if anchors is None else anchors
+        part = gaussian_parts(self.features(x), anchors, self.mixture, 10**self.log_length)
         return self.base(x) + part.sum(0) @ (self.alpha if alpha is None else alpha)
 
     def forward(self, x: Tensor) -> Tensor:

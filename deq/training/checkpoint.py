@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -119,7 +120,21 @@ def save(folder: Path, step: int, state: Mapping[str, Any], keep: int = 2) -> Pa
     """Write `folder/step-NNN` atomically, then drop all but the newest `keep`.
 
     Everything is written to a hidden folder, synced, and renamed; a kill at any moment leaves the old ones.
+
+    Raises:
+        CheckpointError: it could not be written (a full disk, no permission); older ones are as they were.
     """
+    try:
+        return _save(folder, step, state, keep)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(folder / f".writing-{step}", ignore_errors=True)
+        kept = checkpoints(folder)
+        have = f"the one before it, {kept[-1]}, is whole" if kept else "there is none before it"
+        raise CheckpointError(f"the checkpoint of step {step} cannot be written ({error}); {have}. Make room, then go "
+                              f"on with --resume") from error
+
+
+def _save(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.glob(".writing-*"):
         shutil.rmtree(stale)

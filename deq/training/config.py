@@ -40,9 +40,12 @@ class RunOptions:
         keep: checkpoints that are kept.
         precision: of Lightning Fabric; "32-true" or "64-true".
         events: write event files for TensorBoard.
-        validate_every: steps between validations for early stopping (DKEF; 1 in the released code).
+        validate_every: steps between validations, whose best state is kept (DKEF; 1 in the released code); 0 for none:
+            the last state is kept.
         final_steps: of the second stage (DKEF).
-        temperatures: of the annealed log-normaliser in the evaluation (DKEF), 0 for no log-likelihood.
+        temperatures: of the annealed log-normaliser in the evaluation (DKEF), doubled until both directions agree; 0
+            for no log-likelihood.
+        importance_draws: of the paper's importance sampling in the evaluation (DKEF; 10^6 there), 0 for none.
     """
 
     table: int = 0
@@ -58,6 +61,7 @@ class RunOptions:
     validate_every: int = 1
     final_steps: int = 1000
     temperatures: int = 200
+    importance_draws: int = 0
 
 
 @dataclass(frozen=True)

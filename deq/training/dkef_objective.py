@@ -5,8 +5,11 @@ Every objective is, sample by sample,
     0.5 sum_i (v_i . s + t_i)^2 + sum_j w_j^T (ds/dx) w_j,     s = grad q0 + sum_l alpha_l grad k_l,
 
 with directions v_i, w_j and targets t. Exact: v and w the unit vectors, t = 0. Sliced: one random v, w = v. Variance
-reduced: v the unit vectors, one random w. Denoising: v the unit vectors at the noisy x, t = e / sigma, no w. Hence
-G = mean sum_i Dk[v_i] Dk[v_i]^T, b = mean(second + sum_i Dk[v_i] (Dq0[v_i] + t_i)), alpha = -(G + ridge I)^{-1} b.
+reduced: v the unit vectors, one random w. Denoising: v the unit vectors at the noisy x, t = e / sigma, no w, and all
+times sigma^4 as in the released code: that decides what the ridge weighs (sigma^4 G + ridge I) and when the gradient is
+clipped. Hence
+G = mean sum_i Dk[v_i] Dk[v_i]^T, b = mean(second + sum_i Dk[v_i] (Dq0[v_i] + t_i)) and
+alpha = -(G + ridge I)^{-1} b.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ class Quadratic:
         second: second derivatives of the kernel functions summed over the w_j, `[n, M]`, or None for no w.
         offset: Dq0[v_i] + t_i, `[n, m]`.
         constant: second derivative of q0, summed over the w_j, `[n]`.
+        factor: of the whole objective: sigma^4 for "dsm", else 1.
     """
 
     kernel: KernelForm
@@ -44,12 +48,13 @@ class Quadratic:
     second: Tensor | None
     offset: Tensor
     constant: Tensor
+    factor: float = 1.0
 
     def rows(self, chosen: slice) -> Quadratic:
         """On a part of the batch."""
         return Quadratic(self.kernel.rows(chosen), self.slopes.rows(chosen),
                          None if self.second is None else self.second[chosen], self.offset[chosen],
-                         self.constant[chosen])
+                         self.constant[chosen], self.factor)
 
     def normal_equations(self) -> tuple[Tensor, Tensor]:
         """Sums (not means) of G `[M, M]` and b `[M]` over the batch."""
@@ -60,7 +65,8 @@ class Quadratic:
         else:
             gram = SumOfForms.apply(c, self.slopes.gram())  # type: ignore[no-untyped-call]
             linear = self.slopes.against(self.offset).flatten() @ c.flatten(0, 1)
-        return gram, linear if self.second is None else linear + self.second.sum(0)
+        linear = linear if self.second is None else linear + self.second.sum(0)
+        return (gram, linear) if self.factor == 1 else (self.factor * gram, self.factor * linear)
 
     def along(self, alpha: Tensor) -> Tensor:
         """`v_i . s`, `[n, m]`, targets included."""
@@ -72,7 +78,7 @@ class Quadratic:
 
     def values(self, alpha: Tensor) -> Tensor:
         """The objective of each sample, `[n]`."""
-        return 0.5 * self.along(alpha).square().sum(1) + self.trace(alpha)
+        return self.factor * (0.5 * self.along(alpha).square().sum(1) + self.trace(alpha))
 
 
 def quadratic(model: DKEF, x: Tensor, objective: str = "sm", *, generator: torch.Generator | None = None,
@@ -102,7 +108,7 @@ def quadratic(model: DKEF, x: Tensor, objective: str = "sm", *, generator: torch
         x = x + sigma * noise
         slopes, jet = features.unit_jet(x, second=False)
         return Quadratic(model.kernel_form(jet.value, anchors), slopes, None, base * x + noise / sigma,
-                         x.new_zeros(len(x)))
+                         x.new_zeros(len(x)), sigma**4)
     if objective == "sm":
         slopes, jet = features.unit_jet(x)
         kernel = model.kernel_form(jet.value, anchors)

@@ -12,19 +12,25 @@ from torch import Tensor, nn
 
 from deq.data import Tabular, load_tabular
 from deq.data.tabular import Preprocessing
-from deq.evaluation.likelihood import fisher_divergence, log_likelihood_bounds
-from deq.evaluation.normalizer import GaussianBase, log_normalizer
-from deq.gradients.rules import Exact
+from deq.evaluation.likelihood import Mean, fisher_divergence
 from deq.losses import curvature_propagation
 from deq.models import DKEF
 from deq.models.dkef_features import EquilibriumFeatures
 from deq.models.jets import input_jet
 from deq.training.config import Config, ConfigError
 from deq.training.dkef import DKEFResult, DKEFTrainer, DKEFTraining
-from deq.training.dkef_objective import OBJECTIVES, evaluate, fit_alpha, quadratic, solve_alpha
+from deq.training.dkef_evaluation import (
+    annealed_likelihood,
+    importance_likelihood,
+    loss_under_exact_derivatives,
+    three_losses,
+)
+from deq.training.dkef_objective import OBJECTIVES, evaluate, quadratic, solve_alpha
 from deq.training.task import Apply, Task, build_model, build_optimizer
 
 NEVER = 10**9
+#: Training rows that fix alpha for a look at the losses along the way.
+ALPHA_ROWS = 1000
 
 
 def load_table(config: Config, folder: Any = None) -> Tabular:
@@ -37,24 +43,6 @@ def load_table(config: Config, folder: Any = None) -> Tabular:
     x = x + 0.3 * x.roll(1, dims=1)
     first, second = int(0.6 * rows), int(0.8 * rows)
     return Tabular("synthetic", x[:first], x[first:second], x[second:], ("a trial of the machinery",))
-
-
-def loss_under_exact_derivatives(model: DKEF, train: Tensor, test: Tensor) -> float | None:
-    """Mean score-matching loss on test rows under exact derivatives, alpha solved anew under them on the training rows.
-
-    What a model with an equilibrium reports under a phantom rule is not its loss. None where the model's own
-    derivatives are exact already (no equilibrium, an exact rule) or cannot be had (the released map).
-    """
-    features = model.features
-    if not isinstance(features, EquilibriumFeatures) or features.gradient.exact or features.released:
-        return None
-    kept = features.gradient, features.tol
-    features.gradient, features.tol = Exact(3), min(features.tol, 1e4 * torch.finfo(test.dtype).eps)
-    try:
-        alpha = solve_alpha(*fit_alpha(model, train), len(train), model.log_ridge.detach())
-        return float(evaluate(model, test, alpha=alpha).mean())
-    finally:
-        features.gradient, features.tol = kept
 
 
 def layers_of(model: DKEF, alpha: Tensor) -> list[Callable[[Tensor], Tensor]]:
@@ -78,8 +66,7 @@ class DKEFTask(Task):
     """A DKEF on a table: half of each batch fixes alpha, the other half is descended; the ridge follows at the end.
 
     For "cp" (curvature propagation) alpha is solved with the exact objective and only the descended half is estimated,
-    a
-    choice of this project: the released code leaves a term out of its stochastic alpha.
+    a choice of this project: the released code leaves a term out of its stochastic alpha.
     """
 
     def __init__(self, config: Config, table: Tabular, device: torch.device) -> None:
@@ -92,7 +79,7 @@ class DKEFTask(Task):
             objective="sm" if kind == "cp" else kind, epochs=NEVER, max_steps=config.run.steps,
             batch_size=config.data.batch, learning_rate=config.optimizer.lr, weight_decay=config.optimizer.weight_decay,
             clip=config.optimizer.clip or math.inf, patience=config.optimizer.patience or None,
-            validate_every=config.run.validate_every, sigma=config.objective.sigma,
+            validate_every=config.run.validate_every or NEVER, sigma=config.objective.sigma,
             final_steps=config.run.final_steps, seed=config.run.seed))
         self.optimizers = {"model": build_optimizer(self.model.parameters(), config.optimizer)}
         self.module = nn.ModuleDict({"model": self.model})
@@ -119,7 +106,8 @@ class DKEFTask(Task):
         norm = apply("model", loss)
         result = self.trainer.result
         result.steps += 1
-        if result.steps % self.config.run.validate_every == 0 or result.steps == self.config.run.steps:
+        every = self.config.run.validate_every
+        if every and (result.steps % every == 0 or result.steps == self.config.run.steps):
             self.trainer._validate(float(loss.detach()))
         numbers = {"loss": float(loss.detach()), "gradient_norm": norm}
         return numbers | ({"validation": result.history[-1]["validation"]} if result.history else {})
@@ -142,36 +130,44 @@ class DKEFTask(Task):
 
     def finish(self) -> dict[str, float]:
         """Back to the best state; then stage 2."""
-        result = self.trainer.result
-        self.model.load_state_dict(self.trainer.best)
-        self.trainer._finalise(False)
-        return {"best_step": float(result.best_step), "best_validation": result.best_validation,
-                "log10_ridge": float(self.model.log_ridge.detach())}
+        trainer, result = self.trainer, self.trainer.result
+        out: dict[str, float] = {}
+        if trainer.early:
+            self.model.load_state_dict(trainer.early)
+            trainer._finalise(False)
+            out = {f"early_{name}": value for name, value in self._losses().items()}
+            out |= {"early_stop": float(result.early_stop), "early_step": float(result.early_step)}
+        if result.history:
+            self.model.load_state_dict(trainer.best)
+            out |= {"best_step": float(result.best_step), "best_validation": result.best_validation}
+        trainer._finalise(False)
+        return out | {"log10_ridge": float(self.model.log_ridge.detach())}
+
+    def _losses(self) -> dict[str, float]:
+        """On the test rows, by the model's own derivatives with a standard error, and by exact ones."""
+        test = self.table.test.to(self.model.inducing)
+        mean = Mean.of(evaluate(self.model, test))
+        exact = loss_under_exact_derivatives(self.model, self.trainer.train, test)
+        return {"test_sm_loss": mean.value, "test_sm_loss_error": mean.error,
+                **({} if exact is None else {"test_sm_loss_exact": exact})}
+
+    def look(self) -> dict[str, float]:
+        """Test losses of the present weights, alpha solved on the same training rows each time (see `three_losses`)."""
+        order = torch.randperm(self.rows, generator=torch.Generator().manual_seed(self.config.run.seed))
+        return three_losses(self.model, self.trainer.train[order[:ALPHA_ROWS]], self.table.test.to(self.model.inducing))
 
     def evaluate(self) -> dict[str, float]:
-        """Score-matching loss on the test rows (a mean over samples, all directions) and both log-likelihood estimates.
-
-        `test_sm_loss` uses the model's own derivatives, `test_sm_loss_exact` exact ones where these differ.
-
-        `test_log_likelihood` uses the forward annealed estimate of log Z, `test_log_likelihood_low` the reverse one,
-        whose chains start from the forward chains' ends and not from exact samples: a diagnostic, not a bound.
-        """
+        """Score-matching losses on the test rows and log-likelihoods (see `deq.training.dkef_likelihood`)."""
         test = self.table.test.to(self.model.inducing)
-        out = {"test_sm_loss": float(evaluate(self.model, test).mean())}
-        exact = loss_under_exact_derivatives(self.model, self.trainer.train, test)
-        if exact is not None:
-            out["test_sm_loss_exact"] = exact
+        out = self._losses()
         if self.table.name.startswith("gaussian-"):
             with torch.no_grad():
                 out["test_fisher_divergence"] = fisher_divergence(self.model.score(test), -test).value
-        if self.config.run.temperatures:
-            base = GaussianBase.isotropic(self.model.dim, self.model.base_scale, test.dtype, test.device)
-            generator = torch.Generator().manual_seed(self.config.run.seed)
-            normalizer = log_normalizer(self.model.log_density, base, chains=32, generator=generator,
-                                        temperatures=self.config.run.temperatures)
-            low, high = log_likelihood_bounds(self.model.log_density, test, normalizer)
-            out |= {"test_log_likelihood": high.value, "test_log_likelihood_low": low.value,
-                    "test_log_likelihood_error": high.error, "log_z": normalizer.lower}
+        run = self.config.run
+        if run.temperatures:
+            out |= annealed_likelihood(self.model, test, run.temperatures, run.seed)
+        if run.importance_draws:
+            out |= importance_likelihood(self.model, test, run.importance_draws, run.seed)
         return out
 
     def extra_state(self) -> dict[str, Any]:
@@ -179,7 +175,8 @@ class DKEFTask(Task):
         result = asdict(self.trainer.result)
         if math.isinf(result["best_validation"]):
             result["best_validation"] = None
-        return {"best": dict(self.trainer.best), "result": result, "generator": self.trainer.generator.get_state()}
+        return {"best": dict(self.trainer.best), "early": dict(self.trainer.early), "result": result,
+                "generator": self.trainer.generator.get_state()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Put them back."""
@@ -187,5 +184,5 @@ class DKEFTask(Task):
         if result["best_validation"] is None:
             result["best_validation"] = math.inf
         self.trainer.result = DKEFResult(**result)
-        self.trainer.best = dict(state["best"])
+        self.trainer.best, self.trainer.early = dict(state["best"]), dict(state.get("early", {}))
         self.trainer.generator.set_state(state["generator"])

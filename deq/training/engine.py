@@ -9,13 +9,13 @@ each batch.
 from __future__ import annotations
 
 import importlib
-import json
 import math
 import os
-import re
-import subprocess
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,11 @@ from tqdm import tqdm
 
 from deq.models import count_parameters
 from deq.training import checkpoint
-from deq.training.config import Config
+from deq.training.config import Config, ConfigError
+from deq.training.folder import TrainingInterrupted, TrainingStopped, alone, check_same, find_run, new_run
 from deq.training.monitor import EquilibriumMonitor, StatsWriter, memory_bytes
 from deq.training.sources import Batches
 from deq.training.task import Task
-
-_RUN = re.compile(r"(\d{5})-(.+)")
-
-
-class TrainingStopped(RuntimeError):
-    """A run that cannot go on: a loss or gradient that is not finite, or a folder that does not fit."""
 
 
 @dataclass(frozen=True)
@@ -53,52 +48,6 @@ class RunResult:
     step: int
     stats: Mapping[str, float]
     seconds: float
-
-
-def provenance() -> dict[str, str]:
-    """Commit (where git knows one), versions, date."""
-    here = Path(__file__).parent
-    try:
-        commit = subprocess.run(["git", "-C", str(here), "describe", "--always", "--dirty"], capture_output=True,
-                                text=True,
-                                check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        commit = "unknown"
-    return {"commit": commit, "torch": torch.__version__, "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-
-
-def find_run(out: Path, config: Config) -> Path | None:
-    """The newest run folder of this configuration, or None."""
-    slug = config.name.replace("/", "-") + ("-smoke" if config.smoke else "")
-    found = [path for path in sorted(out.glob("*")) if (match := _RUN.fullmatch(path.name)) and match[2] == slug]
-    return found[-1] if found else None
-
-
-def new_run(out: Path, config: Config) -> Path:
-    """A new numbered run folder with options.json."""
-    slug = config.name.replace("/", "-") + ("-smoke" if config.smoke else "")
-    taken = [int(match[1]) for path in out.glob("*") if (match := _RUN.fullmatch(path.name))]
-    folder = out / f"{max(taken, default=0) + 1:05d}-{slug}"
-    folder.mkdir(parents=True)
-    (folder / "options.json").write_text(json.dumps({**config.as_dict(), "provenance": provenance()}, indent=1),
-                                         encoding="utf-8")
-    return folder
-
-
-def check_same(folder: Path, config: Config) -> None:
-    """Refuse to resume a run with other options; the number of steps and the bookkeeping may differ.
-
-    Raises:
-        TrainingStopped: they differ; names the first difference.
-    """
-    stored = json.loads((folder / "options.json").read_text(encoding="utf-8"))
-    wanted = json.loads(json.dumps(config.as_dict()))
-    free = {"steps", "log_every", "checkpoint_every", "evaluate_every", "keep", "events"}
-    for section in ("data", "model", "run", "gradient", "objective", "optimizer"):
-        for key in sorted(set(stored[section]) | set(wanted[section])):
-            old, new = stored[section].get(key), wanted[section].get(key)
-            if old != new and not (section == "run" and key in free):
-                raise TrainingStopped(f"{folder} was run with {section}.{key} = {old!r}, now {new!r}; start a new run")
 
 
 class Trainer:
@@ -119,6 +68,9 @@ class Trainer:
         self.config, self.make_task, self.out, self.resume, self.progress = config, make_task, out, resume, progress
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("no CUDA device is to be seen here; leave out --device cuda, or see `nvidia-smi` and "
+                              "whether this torch was built for CUDA")
         fabric = _fabric_module()
         count = devices or int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         nodes = int(os.environ.get("GROUP_WORLD_SIZE", "1"))
@@ -130,8 +82,10 @@ class Trainer:
         """Train.
 
         Raises:
-            TrainingStopped: a loss or gradient is not finite, or there is nothing that fits to resume.
-            CheckpointError: the newest checkpoint is damaged.
+            TrainingStopped: a loss or gradient is not finite, there is nothing that fits to resume, or another process
+                writes to the folder.
+            TrainingInterrupted: SIGTERM came; the state was saved.
+            CheckpointError: the newest checkpoint is damaged, or a new one could not be written.
         """
         self.fabric.launch()
         rank, world = self.fabric.global_rank, self.fabric.world_size
@@ -139,28 +93,38 @@ class Trainer:
         task = self.make_task(self.fabric.device)
         # parameters come from one seed on all processes; noise must differ between them
         torch.manual_seed(self.config.run.seed + 7919 * (rank + 1))
-        folder, start = self._open(task)
+        folder = self._folder()
+        with alone(folder) if rank == 0 else nullcontext(), _on_sigterm() as ended:
+            return self._run(task, folder, ended, rank, world)
+
+    def _run(self, task: Task, folder: Path, ended: threading.Event, rank: int, world: int) -> RunResult:
+        start = self._restore(task, folder)
         batches = Batches(task.rows, self.config.data.batch, self.config.run.seed, rank, world)
         monitor = EquilibriumMonitor(task.module)
         writer = StatsWriter(folder, self.config.run.events, start) if rank == 0 else None
         try:
-            return self._loop(task, batches, monitor, writer, folder, start)
+            return self._loop(task, batches, monitor, writer, folder, start, ended)
         finally:
             if writer is not None:
                 writer.close()
 
-    def _open(self, task: Task) -> tuple[Path, int]:
-        """The run folder and the step to start from, the same on all processes."""
+    def _folder(self) -> Path:
+        """The run folder, the same on all processes."""
         folder: Path | None = None
         if self.fabric.global_rank == 0:
             folder = find_run(self.out, self.config) if self.resume else new_run(self.out, self.config)
             if folder is None:
                 raise TrainingStopped(f"no run of {self.config.name} in {self.out} to resume; leave out --resume")
             check_same(folder, self.config)
-        folder = self.fabric.broadcast(folder)
+            if self.resume and not checkpoint.checkpoints(folder / "checkpoints"):
+                raise TrainingStopped(f"{folder} has no checkpoint to go on from; leave out --resume to start anew")
+        return self.fabric.broadcast(folder)
+
+    def _restore(self, task: Task, folder: Path) -> int:
+        """Put the newest checkpoint back where there is one; the step to start from."""
         kept = checkpoint.checkpoints(folder / "checkpoints")
         if not (self.resume and kept):
-            return folder, 0
+            return 0
         loaded = checkpoint.load(kept[-1])
         state = loaded.state
         checkpoint.unpack(state, task.module, task.optimizers)
@@ -169,10 +133,10 @@ class Trainer:
             raise TrainingStopped(f"{kept[-1]} was written by {len(state['random'])} processes, now there are "
                                   f"{self.fabric.world_size}; resume with as many")
         checkpoint.set_random_state(state["random"][self.fabric.global_rank], self.fabric.device)
-        return folder, loaded.step
+        return loaded.step
 
     def _loop(self, task: Task, batches: Batches, monitor: EquilibriumMonitor, writer: StatsWriter | None, folder: Path,
-              start: int) -> RunResult:
+              start: int, ended: threading.Event) -> RunResult:
         options, began = self.config.run, time.perf_counter()
         latest: dict[str, float] = {}
         bar = tqdm(range(start, options.steps), initial=start, total=options.steps, unit="step",
@@ -193,9 +157,12 @@ class Trainer:
                 self._tell(writer, bar, step, "train", numbers)
                 since, counted = time.perf_counter(), 0
             if options.evaluate_every and step % options.evaluate_every == 0 and step < options.steps:
-                self._tell(writer, bar, step, "evaluation", self._measure(task.evaluate))
+                self._tell(writer, bar, step, "evaluation", self._measure(task.look))
             if step % options.checkpoint_every == 0 and step < options.steps:
                 self._save(task, folder, step)
+            if ended.is_set() and step < options.steps:
+                self._save(task, folder, step)
+                raise TrainingInterrupted(f"SIGTERM came at step {step}; the state was saved, go on with --resume")
         if start < step:
             self._save(task, folder, step)
         for kind, measure in (("finish", task.finish), ("evaluation", task.evaluate)):
@@ -275,6 +242,20 @@ class Trainer:
             brief["memory"] = f"{numbers['memory_bytes'] / 2**20:.0f}M"
         if brief:
             bar.set_postfix(brief, refresh=False)
+
+
+@contextmanager
+def _on_sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets while the block runs; left alone outside the main thread, which alone gets signals."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _fabric_module() -> Any:

@@ -66,6 +66,10 @@ class Task(ABC):
         """Numbers on held-out data; none by default."""
         return {}
 
+    def look(self) -> dict[str, float]:
+        """Numbers on held-out data along the way; those of `evaluate` by default."""
+        return self.evaluate()
+
     @property
     def done(self) -> bool:
         """Whether training should stop before its last step."""

@@ -15,7 +15,7 @@ from deq.data import DataError
 from deq.names import nearest
 from deq.training import ConfigError, list_configs
 from deq.training.costs import measure_rows
-from deq.training.engine import provenance
+from deq.training.folder import provenance
 from figures.commands.train import parse_overrides
 from verification.errors import UserError
 

@@ -15,7 +15,7 @@ from deq import NotConverged
 from deq.data import DataError
 from deq.training import ConfigError, list_configs, load_config
 from deq.training.dkef import TrainingDiverged
-from deq.training.engine import TrainingStopped
+from deq.training.folder import TrainingStopped
 from deq.training.start import train
 from figures.commands.train import parse_overrides
 from verification.context import Context

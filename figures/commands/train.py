@@ -15,7 +15,8 @@ from deq import NotConverged
 from deq.data import DataError
 from deq.models.counts import report
 from deq.training import CheckpointError, ConfigError, list_configs, load_config
-from deq.training.engine import TrainingStopped, describe
+from deq.training.engine import describe
+from deq.training.folder import TrainingInterrupted, TrainingStopped
 from deq.training.start import train
 from deq.training.task import build_model
 from deq.training.trained import summary
@@ -33,7 +34,8 @@ examples:
 
 OUT/NNNNN-NAME gets options.json, stats.jsonl, events/ (TensorBoard) and checkpoints/ (safetensors and JSON).
 A killed run loses at most the steps since its last checkpoint (run.checkpoint_every).
-exit status: 0 finished, 1 the training stopped (loss or gradient not finite), 2 usage, data or checkpoint trouble.
+exit status: 0 finished, 1 the training stopped (loss or gradient not finite), 2 usage, data or checkpoint trouble,
+143 ended by SIGTERM after saving its state.
 """
 
 
@@ -78,6 +80,12 @@ def run(arguments: argparse.Namespace) -> int:
                        data=arguments.data, progress=not arguments.quiet)
     except (ConfigError, DataError, CheckpointError, ModuleNotFoundError) as error:
         raise UserError(str(error)) from error
+    except OSError as error:
+        raise UserError(f"the run cannot write to its folder ({error}); its checkpoints are whole. Make room, then go "
+                        f"on with --resume") from error
+    except TrainingInterrupted as error:
+        print(f"deqproof: {error}", file=sys.stderr)
+        return 143
     except (TrainingStopped, NotConverged) as error:
         print(f"deqproof: training stopped: {error}", file=sys.stderr)
         return 1

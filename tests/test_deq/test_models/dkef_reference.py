@@ -13,22 +13,24 @@ from deq.models.jets import input_jet
 
 @dataclass
 class Plain:
-    """Dk[v_i] `[n, m, M]`, second `[n, M]`, offset `[n, m]`, constant `[n]`, square `[m]`."""
+    """Dk[v_i] `[n, m, M]`, second `[n, M]`, offset `[n, m]`, constant `[n]`, square `[m]`, factor of the whole."""
 
     first: Tensor
     second: Tensor
     offset: Tensor
     constant: Tensor
     square: Tensor
+    factor: float
 
     def normal_equations(self):
         weighted = self.first * self.square[:, None]
         gram = weighted.flatten(0, 1).T @ self.first.flatten(0, 1)
-        return gram, self.second.sum(0) + torch.einsum("nml,nm->l", weighted, self.offset)
+        linear = self.second.sum(0) + torch.einsum("nml,nm->l", weighted, self.offset)
+        return self.factor * gram, self.factor * linear
 
     def values(self, alpha):
         residual = self.first @ alpha + self.offset
-        return 0.5 * (residual**2) @ self.square + self.second @ alpha + self.constant
+        return self.factor * (0.5 * (residual**2) @ self.square + self.second @ alpha + self.constant)
 
 
 def kernel(model, x, directions, weights):
@@ -65,4 +67,5 @@ def plain_quadratic(model, x, objective, draw, sigma=0.16):
     first, second = kernel(model, x, directions, weights)
     offset = torch.einsum("nmd,nd->nm", directions, -x) / model.base_scale**2 + target
     lengths = directions.square().sum(2) @ (torch.zeros_like(square) if weights is None else weights)
-    return Plain(first, second, offset, -lengths / model.base_scale**2, square)
+    return Plain(first, second, offset, -lengths / model.base_scale**2, square,
+                 sigma**4 if objective == "dsm" else 1.0)

@@ -74,7 +74,7 @@ def test_every_objective_is_the_general_one_on_explicit_features(seed, layers, s
     if objective == "sm":
         expected = losses.score_matching(model.log_density, x, reduction="none")
     elif objective == "dsm":
-        expected = losses.denoising_score_matching(model.log_density, x, 0.3, noise=v, reduction="none")
+        expected = 0.3**4 * losses.denoising_score_matching(model.log_density, x, 0.3, noise=v, reduction="none")
     else:
         expected = losses.sliced_score_matching(model.log_density, x, variance_reduced=objective == "ssm-vr",
                                                 projections=v, reduction="none")
@@ -142,6 +142,22 @@ def test_alpha_minimises_the_objective_plus_ridge(seed):
     slope, = torch.autograd.grad(total, alpha)
     size = torch.autograd.grad(form.values(torch.zeros_like(alpha).requires_grad_()).mean(), model.inducing)[0].norm()
     assert slope.norm() < 1e6 * EPS * (1 + size)          # condition of G + 1e-2 I is below 1e6 here
+
+
+def test_the_ridge_of_denoising_stands_beside_the_scaled_objective_as_released(seed):
+    """Alpha minimises `0.5 |sigma^2 s + sigma e|^2 + ridge / 2 |alpha|^2`, by autograd of the general loss."""
+    model, x, generator = model_and_rows(seed, rows=30)
+    noise, sigma = torch.randn(x.shape, generator=generator, dtype=x.dtype), 0.16
+    form = quadratic(model, x, "dsm", projections=noise, sigma=sigma)
+    alpha = solve_alpha(*form.normal_equations(), len(x), model.log_ridge).detach().requires_grad_()
+
+    def slope(alpha):
+        loss = losses.denoising_score_matching(lambda rows: model.log_density(rows, alpha), x, sigma, noise=noise)
+        return torch.autograd.grad(sigma**4 * loss + 0.5 * 10**model.log_ridge * alpha.square().sum(), alpha)[0]
+
+    start = slope(torch.zeros_like(alpha).requires_grad_()).norm()
+    assert slope(alpha).norm() < 1e4 * EPS * (1 + start)       # the ridge of 1e-2 keeps the condition below 1e3
+    assert start > 1e-4
 
 
 def test_alpha_graph_reaches_every_parameter(seed):
