@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.printed_tables import TABLES
+
 from deq.training import Config, load_config
 
 Overrides = Mapping[str, Mapping[str, Any]]

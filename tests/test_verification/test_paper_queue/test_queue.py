@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-
 from analysis.printed_tables import TABLES
+
 from deq.training import checkpoint
 from deq.training.engine import Trainer
 from deq.training.folder import TrainingInterrupted, TrainingStopped
