@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analysis.printed_tables import TABLES
-
 from deq.training import Config, load_config
+from verification.paper.tables import TABLES
 
 Overrides = Mapping[str, Mapping[str, Any]]
 #: Rules of a comparison, as the configuration's gradient section says them.

@@ -5,13 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from analysis.printed_tables import TABLES
 
 from deq.training import checkpoint
 from deq.training.engine import Trainer
 from deq.training.folder import TrainingInterrupted, TrainingStopped
 from figures.cli import main
 from verification.errors import UserError
+from verification.paper.tables import TABLES
 from verification.paper_queue import work as work_module
 from verification.paper_queue.cells import put_cell
 from verification.paper_queue.cost import Cost, Costs
