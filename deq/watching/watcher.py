@@ -94,7 +94,7 @@ class Watcher:
         since = self.step - (self._last_step or 0)
         if since < self.every:
             return False
-        return self.seconds + self._last_cost <= self.share * (time.perf_counter() - self._began)
+        return self.share == 1 or self.seconds + self._last_cost <= self.share * (time.perf_counter() - self._began)
 
     def _hear(self, event: Solved) -> None:
         if self._busy or not self._inside or not self._counts() or self._looked or not self._due():
@@ -244,7 +244,7 @@ def watch(target: nn.Module | Subject, every: int = 50, action: Action = "warn",
         action: "warn" (a `TrainingWarning`), "raise" (`WatchedFault`), or a function that gets the `Warned`. All are
             logged by the logger "deq.watch".
         samples: looked at.
-        share: of the time since the start that looks may take.
+        share: of the time since the start that looks may take; 1 for no such limit.
         writer: a TensorBoard `SummaryWriter`, or whatever has its `add_scalar`.
 
     Returns:

@@ -17,18 +17,19 @@ from verification.audit.shared import Shared
 def check(shared: Shared) -> tuple[AuditVerdict, str, str, dict[str, Any]]:
     """Call f at the same point again and again, with another point and a call with grad between; states run on."""
     case = shared.case
-    z = case.start()
+    rows = case.few()
+    z = case.start(rows)
     case.keeper.restore()
     values: list[Tensor] = []
     with torch.no_grad():
         other = 1.5 * z + 0.1
         for index in range(4):
-            values.append(_call(case, z))
+            values.append(_call(case, z, rows))
             if index == 1:
-                _call(case, other)
+                _call(case, other, rows)
             if index == 2:
                 with torch.enable_grad():
-                    values.append(_call(case, z).detach())
+                    values.append(_call(case, z, rows).detach())
         size = max(float(torch.linalg.vector_norm(values[0])), 1e-300)
         gaps = _gaps(values, size)
         tolerance = limits.SAME_CALL * case.eps
@@ -36,7 +37,7 @@ def check(shared: Shared) -> tuple[AuditVerdict, str, str, dict[str, Any]]:
             case.keeper.restore()
             return holds(f"{len(values)} calls agree to {max(gaps):.1e}", difference=max(gaps), tolerance=tolerance)
         for _ in range(8):
-            values.append(_call(case, z))
+            values.append(_call(case, z, rows))
     gaps = _gaps(values, size)
     case.keeper.restore()
     case.stateful = True
@@ -49,9 +50,11 @@ def check(shared: Shared) -> tuple[AuditVerdict, str, str, dict[str, Any]]:
                  "(module.eval()), or draw them once a solve: no solver converges on a map that changes", **numbers)
 
 
-def _call(case: Any, z: Tensor) -> Tensor:
+def _call(case: Any, z: Tensor, rows: Tensor | None) -> Tensor:
     """F without any state put back."""
-    inputs = map_tensors(Tensor.clone, case.subject.inputs) if case.protected else case.subject.inputs
+    inputs = case.inputs(rows)
+    if case.protected:
+        inputs = map_tensors(Tensor.clone, inputs)
     return case.layout.pack(case.subject.f(case.layout.unpack(z.clone()), *inputs)).double()
 
 

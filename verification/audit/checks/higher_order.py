@@ -90,7 +90,7 @@ def _both(shared: Shared) -> tuple[dict[int, Parts] | None, dict[int, Any], str]
         return None, {}, str(truth[2])[:120]
     with torch.enable_grad():
         # A graph that was walked through with grad off may hold what a first-order backward cached: take a fresh one.
-        owner = run_owner(case)
+        owner = shared.owner if case.frugal else run_owner(case)
         if owner.tree is None:
             return {k: v for k, v in truth.items() if not isinstance(v, str)}, {2: owner.problem}, ""
         mine = case.loss(owner.tree, None, False)

@@ -20,19 +20,21 @@ def check(shared: Shared) -> tuple[AuditVerdict, str, str, dict[str, Any]]:
     batch = case.layout.batch
     if batch == 1:
         return not_applicable("the batch has one sample")
-    z = case.start()
+    rows = case.few()
+    z = case.start(rows)
+    given, batch = case.inputs(rows), len(z)
     spread = float(z.double().square().mean().sqrt()) or 1.0
     z = z + 0.5 * spread * case.random(z)
     worst = 0.0
     with torch.no_grad():
-        before = case.call(z).double()
+        before = case.call(z, rows).double()
         for kept in (0, batch - 1):
             others = torch.arange(batch) != kept
             moved = torch.where(others[:, None].to(z.device), z + 0.5 * spread * case.random(z), z)
-            values = [case.call(moved)]
+            values = [case.call(moved, rows)]
             try:
                 values.append(case.call(moved, inputs=map_tensors(partial(_changed, kept, others, case),
-                                                                  case.subject.inputs)))
+                                                                  given)))
             except Exception:  # inputs of a meaning of their own (indices, masks) need not bear a change
                 case.notes.append("independence was looked at by changing z alone")
             for value in values:

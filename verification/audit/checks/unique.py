@@ -38,7 +38,7 @@ def check(shared: Shared) -> tuple[AuditVerdict, str, str, dict[str, Any]]:
         for name, solver in (("anderson", Anderson()), ("damped", Picard(damping=0.5)), ("newton", None)):
             if (name == "damped" and place not in ("z0", "random")) or (name == "newton" and place == "zero"):
                 continue
-            if case.clock.left < 0.3 * case.clock.budget and tried >= 3:
+            if case.clock.left < 0.5 * case.clock.budget and tried >= 2:
                 continue
             tried += 1
             try:
