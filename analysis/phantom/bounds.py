@@ -28,8 +28,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import jacrev, jvp
+from torch.func import jacrev
 
+from analysis.phantom.curves import directional
 from analysis.phantom.derivatives import derivatives_at
 from analysis.phantom.equilibrium_point import EPS, EquilibriumPoint, Map, equilibrium_point
 
@@ -200,7 +201,7 @@ def _unfolding_norm(point: EquilibriumPoint, directions: list[tuple[Tensor, Tens
 
 
 def _directional(z: Tensor, point: EquilibriumPoint, along_z: Tensor, along_x: Tensor) -> Tensor:
-    return jvp(point.f, (z, point.x), (along_z, along_x))[1]
+    return directional(point.f, (z, point.x), (along_z, along_x))
 
 
 def _norm(tensor: Tensor) -> float:

@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import factorial
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import jacfwd, jacrev
+from torch.func import jacrev
+
+from analysis.phantom.curves import curve_tensor
+from deq.interop.right_derivatives import right_derivatives
 
 from deq.linear.factorise import Factors, factorise
 
@@ -92,8 +94,6 @@ class EquilibriumPoint:
         Returns:
             [n, d, ..., d] with `order` trailing legs, symmetric in them.
         """
-        n, d = self.z.numel(), self.x.numel()
-
         def along(t: Tensor) -> Tensor:
             z = self.z
             for m, tensor in enumerate(tensors, start=1):
@@ -103,18 +103,8 @@ class EquilibriumPoint:
                 z = z + term / factorial(m)
             return self.f(z, self.x + t)
 
-        def nested(inner: Callable[..., Any], outer: Callable[..., Any]) -> Tensor:
-            derivative = inner(along)
-            for _ in range(order - 1):
-                derivative = outer(derivative)
-            with torch.no_grad():
-                return derivative(torch.zeros_like(self.x)).detach()
-
-        try:
-            return nested(jacrev if n <= d else jacfwd, jacfwd)
-        except NotImplementedError:
-            # Some backward formulas (silu's) lack a forward-mode rule; reverse mode has all, at a higher price.
-            return nested(jacrev, jacrev)
+        with torch.no_grad():
+            return curve_tensor(along, torch.zeros_like(self.x), order).detach()
 
 
 def equilibrium_point(f: Map, x: Tensor, z_star: Tensor, *, residual_tol: float = 1e-5) -> EquilibriumPoint:
@@ -144,7 +134,8 @@ def equilibrium_point(f: Map, x: Tensor, z_star: Tensor, *, residual_tol: float 
     x, z_star = x.detach(), z_star.detach()
 
     def flat(z: Tensor, u: Tensor) -> Tensor:
-        return f(z.reshape(z_star.shape), u.reshape(x.shape)).reshape(-1)
+        with right_derivatives():
+            return f(z.reshape(z_star.shape), u.reshape(x.shape)).reshape(-1)
 
     with torch.no_grad():
         value = f(z_star, x)

@@ -30,9 +30,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.func import grad, hessian, jacrev, jvp
+from torch.func import grad, jacrev
 
 from analysis.phantom.bounds import rate_and_constant
+from analysis.phantom.curves import directional
 from analysis.phantom.derivatives import derivatives_at
 from analysis.phantom.equilibrium_point import EPS, EquilibriumPoint, Map, equilibrium_point
 from analysis.phantom.majorants import Majorant
@@ -225,7 +226,7 @@ class _Sample:
         self.laplacian = self.second.diagonal(dim1=1, dim2=2).sum(-1)
         gamma, g_x = grad(log_density, argnums=(0, 1))(z, x)
         with torch.no_grad():
-            (g_zz, g_zx), (_, g_xx) = hessian(log_density, argnums=(0, 1))(z, x)
+            (g_zz, g_zx), (_, g_xx) = jacrev(grad(log_density, argnums=(0, 1)), argnums=(0, 1))(z, x)
         mixed = g_zx.T @ self.first
         through = torch.tensordot(gamma, self.second, dims=1) + self.first.T @ g_zz @ self.first
         curvature = through + mixed + mixed.T + g_xx
@@ -331,7 +332,7 @@ def _unfoldings(point: EquilibriumPoint, first: Tensor) -> _Inner:
         with torch.no_grad():
             for move_z, move_x in directions:
                 def slope(z: Tensor, move_z: Tensor = move_z, move_x: Tensor = move_x) -> Tensor:
-                    return jvp(point.f, (z, point.x), (move_z, move_x))[1]
+                    return directional(point.f, (z, point.x), (move_z, move_x))
                 slice_ = jacrev(slope)(point.z).detach()
                 outer += slice_ @ slice_.T
                 inner += slice_.T @ slice_

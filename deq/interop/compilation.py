@@ -1,4 +1,4 @@
-"""Functions made by torch.compile: solvers run their compiled code, derivatives are taken of the original."""
+"""What derivatives are taken of: the original of what torch.compile made, in operations torch differentiates right."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from functools import wraps
 import torch
 from torch import Tensor
 
+from deq.interop.right_derivatives import right_derivatives
+
 __all__ = ["original"]
 
 
 def original(f: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """f, with the original code of whatever torch.compile made, in it or of it.
+    """f, with the original code of whatever torch.compile made, in it or of it, under `right_derivatives`.
 
     Compiled code has no second derivative, and hides from `deq.interop.closure` which tensors f closes over. Loading
     the compiler takes a second, so it is left alone where nobody has: then nothing is compiled.
@@ -21,7 +23,8 @@ def original(f: Callable[..., Tensor]) -> Callable[..., Tensor]:
     @wraps(f, updated=())
     def run(*arguments: Tensor) -> Tensor:
         if "torch._dynamo" not in sys.modules:
-            return f(*arguments)
-        with torch.compiler.set_stance("force_eager"):
+            with right_derivatives():
+                return f(*arguments)
+        with torch.compiler.set_stance("force_eager"), right_derivatives():
             return f(*arguments)
     return run

@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from deq.interop.right_derivatives import right_derivatives
 from deq.interop.transforms import transforms_active
 from deq.losses.score import (
     LogDensity,
@@ -63,7 +64,8 @@ def score_matching_of_score(score: Score, x: Tensor, *, reduction: Reduction = "
                             chunk: int | None = None) -> Tensor:
     """The same for a model that gives its score directly: `score` maps `[batch, ...]` to the same shape."""
     x = differentiable_input(x)
-    s = score(x)
+    with right_derivatives():
+        s = score(x)
     return reduce(0.5 * per_sample_dot(s, s) + jacobian_trace(s, x, chunk=chunk), reduction)
 
 

@@ -8,6 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from deq.interop.right_derivatives import refuse_wrong_nodes, right_derivatives
+from deq.interop.transforms import transforms_active
+
 LogDensity = Callable[[Tensor], Tensor]
 Score = Callable[[Tensor], Tensor]
 Reduction = Literal["mean", "none"]
@@ -30,8 +33,12 @@ def checked_log_density(log_density: LogDensity, x: Tensor) -> Tensor:
 
     Raises:
         ValueError: another shape came out, so that "per sample" would have no meaning.
+        DerivativeOrderError: a normalisation in it has a wrong third derivative and cannot be replaced.
     """
-    values = log_density(x)
+    with right_derivatives():  # a score-matching gradient is a third derivative
+        values = log_density(x)
+    if not transforms_active():
+        refuse_wrong_nodes(values, 3)
     if values.shape != x.shape[:1]:
         raise ValueError(f"log_density must map {list(x.shape)} to [{x.shape[0]}], got {list(values.shape)}; "
                          "return one number a sample (sum over features, keep the batch)")

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from deq.interop.right_derivatives import right_derivatives
 from deq.losses.score import (
     LogDensity,
     Reduction,
@@ -101,7 +102,8 @@ def sliced_score_matching_of_score(score: Score, x: Tensor, *, variance_reduced:
     """The same for a model that gives its score directly (`[batch, ...]` to the same shape)."""
     x = differentiable_input(x)
     directions = _projections(x, projections, num_projections, distribution, generator)
-    s = score(x)
+    with right_derivatives():
+        s = score(x)
     total = x.new_zeros(len(x))
     for v in directions:
         projected = per_sample_dot(s, v)
