@@ -17,7 +17,6 @@ from torch.func import jacrev
 
 from analysis.phantom.curves import curve_tensor
 from deq.interop.right_derivatives import right_derivatives
-
 from deq.linear.factorise import Factors, factorise
 
 Map = Callable[[Tensor, Tensor], Tensor]
