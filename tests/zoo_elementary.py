@@ -233,7 +233,7 @@ SHAPES: dict[str, Operation] = {
     "scatter_add": lambda u: torch.scatter_add(u.sin(), 1, _INDEX.expand(len(u), 4), u.exp()[:, :4]),
     "index_add": lambda u: torch.index_add(u.sin(), 1, _INDEX, u.exp()[:, :4]),
     "index_copy": lambda u: torch.index_copy(u.sin(), 1, _INDEX[[0, 1]], u.exp()[:, :2]),
-    "masked_scatter": lambda u: torch.masked_scatter(u.sin(), MASK.expand_as(u), u.exp()),
+    "masked_scatter": lambda u: torch.cat([torch.masked_scatter(v.sin(), MASK, v.exp()) for v in u.split(1)]),
     "masked write": lambda u: _write(u),
     "expand": lambda u: u.exp()[:, None].expand(-1, 2, -1),
     "repeat": lambda u: u.exp().repeat(1, 2),

@@ -30,9 +30,9 @@ import torch
 from torch import Tensor
 from torch.func import jacrev
 
-from analysis.phantom.curves import directional
 from analysis.phantom.derivatives import derivatives_at
 from analysis.phantom.equilibrium_point import EPS, EquilibriumPoint, Map, equilibrium_point
+from deq.density.products import directional
 
 
 @dataclass(frozen=True)

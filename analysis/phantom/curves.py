@@ -7,26 +7,14 @@ random direction: a symmetric tensor that is wrong anywhere is wrong there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import prod
 
 import torch
 from torch import Tensor
-from torch.func import grad, jacfwd, jacrev, vjp
+from torch.func import grad, jacfwd, jacrev
 
 _AGREEMENT = 1e-8  # of the tensor's size; a wrong formula is wrong in the first digits
-
-
-def directional(function: Callable[..., Tensor], point: Sequence[Tensor], direction: Sequence[Tensor]) -> Tensor:
-    """Derivative of `function` along a direction: the transpose of its pullback, so no forward mode is needed.
-
-    Args:
-        function: any number of tensors to one tensor.
-        point: the arguments.
-        direction: one tensor of its shape for each argument.
-    """
-    value, pull = vjp(function, *point)
-    return vjp(pull, torch.zeros_like(value))[1](tuple(direction))[0]
 
 
 def curve_tensor(along: Callable[[Tensor], Tensor], t: Tensor, order: int) -> Tensor:

@@ -33,10 +33,10 @@ from torch import Tensor
 from torch.func import grad, jacrev
 
 from analysis.phantom.bounds import rate_and_constant
-from analysis.phantom.curves import directional
 from analysis.phantom.derivatives import derivatives_at
 from analysis.phantom.equilibrium_point import EPS, EquilibriumPoint, Map, equilibrium_point
 from analysis.phantom.majorants import Majorant
+from deq.density.products import directional
 
 Level = Literal["sharp", "powers", "law"]
 LogDensity = Callable[[Tensor, Tensor], Tensor]

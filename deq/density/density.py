@@ -75,6 +75,7 @@ class EquilibriumDensity(nn.Module):
         state, solution = equilibrium_jet(layer.cell, x, start, **options)
         layer.keep(solution)
         jet = push_forward(self.head, state, coordinate_jet(x))
+        assert jet.laplacian is not None
         return jet.first.movedim(0, 1).reshape(x.shape), jet.laplacian
 
     def _by_backward_passes(self, x: Tensor, chunk: int | None) -> tuple[Tensor, Tensor]:

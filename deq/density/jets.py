@@ -7,46 +7,38 @@ the Hessian (Li et al. 2023 for explicit networks). `deq.density.laplacian` carr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from deq.density.jet import Jet, coordinate_jet
+from deq.density.products import directional
+from deq.density.push import push
+from deq.density.tape import NotRecordable, record
+from deq.interop.compilation import original
+from deq.interop.transforms import transforms_active
 
-@dataclass(frozen=True)
-class Jet:
-    """A batched function u(x) with the derivatives that its Laplacian needs.
-
-    Attributes:
-        value: u, [batch, ...].
-        first: derivative along each coordinate of x, [d, batch, ...].
-        laplacian: sum over the coordinates of the second derivatives, [batch, ...].
-    """
-
-    value: Tensor
-    first: Tensor
-    laplacian: Tensor
-
-
-def coordinate_jet(x: Tensor) -> Jet:
-    """X itself, [batch, ...]: unit directions and no Laplacian."""
-    batch, d = x.shape[0], x.shape[1:].numel()
-    directions = torch.eye(d, dtype=x.dtype, device=x.device).reshape(d, 1, *x.shape[1:]).expand(d, *x.shape)
-    return Jet(x, directions if batch else x.new_zeros((d, *x.shape)), torch.zeros_like(x))
+__all__ = ["Jet", "coordinate_jet", "elementwise_derivatives", "first_along", "push_forward", "second_along"]
 
 
 def first_along(function: Callable[..., Tensor], primals: Sequence[Tensor], tangents: Sequence[Tensor]) -> Tensor:
     """Derivatives of `function` at the primals along directions stacked in dimension 0 of the tangents."""
     def along(*directions: Tensor) -> Tensor:
-        return torch.func.jvp(function, tuple(primals), directions)[1]
+        return torch.func.jvp(original(function), tuple(primals), directions)[1]
 
-    return torch.vmap(along)(*tangents)
+    try:
+        return torch.vmap(along)(*tangents)
+    except (NotImplementedError, RuntimeError):  # no forward mode, or no batching rule
+        return torch.stack([directional(function, primals, direction) for direction in zip(*tangents, strict=True)])
 
 
 def second_along(function: Callable[..., Tensor], primals: Sequence[Tensor],
                  tangents: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """First derivatives along each direction, and second derivatives D^2 f[v, v] along each, both stacked."""
+    function = original(function)
+
     def along(*directions: Tensor) -> tuple[Tensor, Tensor]:
         def once(*point: Tensor) -> Tensor:
             return torch.func.jvp(function, point, directions)[1]
@@ -56,18 +48,24 @@ def second_along(function: Callable[..., Tensor], primals: Sequence[Tensor],
 
     try:
         return torch.vmap(along)(*tangents)
-    except NotImplementedError as error:
-        raise NotImplementedError(
-            f"the forward Laplacian needs second forward-mode derivatives, which torch lacks for an operation of this "
-            f"map ({error}); write the operation out (x * sigmoid(x) for silu), or differentiate the density by "
-            f"torch.autograd with deq.Exact(order=3) instead") from error
+    except (NotImplementedError, RuntimeError):
+        parts = []
+        for direction in zip(*tangents, strict=True):
+            def once(*point: Tensor, direction: tuple[Tensor, ...] = direction) -> Tensor:
+                return directional(function, point, direction)
+            parts.append((once(*primals), directional(once, primals, direction)))
+        return torch.stack([part[0] for part in parts]), torch.stack([part[1] for part in parts])
 
 
 def push_forward(function: Callable[..., Tensor], *arguments: Jet) -> Jet:
     """The jet of function(u, v, ...) from the jets of its arguments; samples are independent."""
     primals = tuple(jet.value for jet in arguments)
+    if not transforms_active():
+        with suppress(NotRecordable):
+            return push(record(original(function), primals), arguments)
     first, second = second_along(function, primals, [jet.first for jet in arguments])
-    value, linear = torch.func.jvp(function, primals, tuple(jet.laplacian for jet in arguments))  # type: ignore[misc]
+    laplacians = tuple(jet.laplacian for jet in arguments)
+    value, linear = torch.func.jvp(original(function), primals, laplacians)  # type: ignore[misc]
     return Jet(value, first, second.sum(0) + linear)
 
 

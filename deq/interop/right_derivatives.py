@@ -25,7 +25,7 @@ from deq.status import DerivativeOrderError
 __all__ = ["REPLACED", "WRONG_NODES", "refuse_wrong_nodes", "right_derivatives"]
 
 
-def _normalised(x: Tensor, dims: Sequence[int], eps: float) -> Tensor:
+def _normalised(x: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
     centred = x - x.mean(dims, keepdim=True)
     return centred * torch.rsqrt(centred.square().mean(dims, keepdim=True) + eps)
 
@@ -43,7 +43,7 @@ def _by_channel(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor
     return x if bias is None else x + bias.view(shape)
 
 
-def _track(running_mean: Tensor | None, running_var: Tensor | None, x: Tensor, dims: Sequence[int],
+def _track(running_mean: Tensor | None, running_var: Tensor | None, x: Tensor, dims: tuple[int, ...],
            momentum: float) -> None:
     """The update of running statistics that the replaced call would have made."""
     if running_mean is None or running_var is None:
@@ -202,16 +202,23 @@ WRONG_NODES = frozenset({"NativeLayerNormBackward0", "NativeBatchNormBackward0",
 class _RightDerivatives(TorchFunctionMode):
     """Calls the replacement of each replaced operation."""
 
+    def __init__(self, table: dict[Callable[..., Any], Callable[..., Any]]) -> None:
+        super().__init__()
+        self._table = table
+
     def __torch_function__(self, func: Callable, types: Sequence, args: tuple = (), kwargs: dict | None = None) -> Any:
-        return REPLACED.get(func, func)(*args, **(kwargs or {}))
+        return self._table.get(func, func)(*args, **(kwargs or {}))
 
 
-def right_derivatives() -> TorchFunctionMode:
+def right_derivatives(keep: Sequence[Callable[..., Any]] = ()) -> TorchFunctionMode:
     """A context in which f may be evaluated for derivatives of any order and mode.
 
     Values agree with torch's to rounding. Example: `with right_derivatives(): y = torch.nn.LayerNorm(3)(x)`.
+
+    Args:
+        keep: operations that are left as they are, since the caller differentiates them in another way.
     """
-    return _RightDerivatives()
+    return _RightDerivatives({func: made for func, made in REPLACED.items() if func not in keep} if keep else REPLACED)
 
 
 def refuse_wrong_nodes(value: Tensor, order: int) -> None:

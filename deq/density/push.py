@@ -1,0 +1,128 @@
+"""Jets through a recorded function: each operation maps value, first derivatives and Laplacian by a rule of its own.
+
+A linear operation acts on all three parts alike. An elementwise one needs its first two derivatives and the sum of the
+squared first derivatives; a product is bilinear. So a Laplacian over d directions costs d + 2 passes, and nothing with
+two directions in it is ever formed ("collapsed" Taylor mode). An operation without a rule is differentiated by nested
+reverse mode, which is slower and as right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+from deq.density import rules_nonlinear, rules_shape
+from deq.density.jet import Jet
+from deq.density.products import directional
+from deq.density.rules import RULES
+from deq.density.tape import Reference, Tape
+from deq.status import DerivativeOrderError
+
+__all__ = ["push", "push_operation"]
+assert rules_shape.__doc__ is not rules_nonlinear.__doc__  # imported because they fill RULES
+
+_ATEN = torch.ops.aten
+# Their second derivatives are right, their third (a parameter's derivative of a Laplacian) are not.
+_WRONG = {_ATEN.native_batch_norm.default, _ATEN._native_batch_norm_legit.default,
+          _ATEN._native_batch_norm_legit.no_stats, _ATEN.cudnn_batch_norm.default}
+
+
+def push(tape: Tape, arguments: Sequence[Jet]) -> Jet:
+    """The jet of the recorded function at the jets of its arguments, at whose values it was recorded.
+
+    Args:
+        tape: of the function.
+        arguments: one jet each, all along the same directions; `second` None where only first derivatives are wanted.
+
+    Raises:
+        DerivativeOrderError: an operation in it has wrong or no derivatives of this order.
+    """
+    found: dict[int, Jet] = dict(enumerate(arguments))
+    if tape.output is None:
+        assert tape.value is not None
+        first = arguments[0].first
+        zero = tape.value.new_zeros(()).expand(tape.value.shape)
+        return Jet(tape.value, zero.expand(len(first), *zero.shape), None if arguments[0].laplacian is None else zero)
+
+    def resolve(item: Any) -> Any:
+        return found[item.place] if isinstance(item, Reference) else item
+
+    last = {item.place: k for k, operation in enumerate(tape.operations)
+            for item in tree_flatten((operation.args, operation.kwargs))[0] if isinstance(item, Reference)}
+    for k, operation in enumerate(tape.operations):
+        args, kwargs = tree_map(resolve, (operation.args, operation.kwargs),
+                                is_leaf=lambda item: isinstance(item, Reference))
+        wanted = tuple(place is not None and (place in last or place == tape.output) for place in operation.places)
+        if not any(wanted):
+            continue
+        results = push_operation(operation.call, args, kwargs, wanted)
+        for place, result in zip(operation.places, results, strict=True):
+            if place is not None and result is not None:
+                found[place] = result
+        for place in [p for p in found if last.get(p, len(tape.operations)) <= k and p != tape.output]:
+            del found[place]  # fresh memory is dear: give it back at once
+    return found[tape.output]
+
+
+def push_operation(call: Any, args: tuple, kwargs: dict[str, Any], wanted: Sequence[bool]) -> Sequence[Jet | None]:
+    """The jets of the results of one operation, of those that are wanted."""
+    rule = RULES.get(call)
+    made = NotImplemented if rule is None else rule(call, *args, **kwargs)
+    if made is NotImplemented:
+        made = _by_reverse_mode(call, args, kwargs, wanted)
+    return made if isinstance(made, (tuple, list)) else (made,)
+
+
+def _by_reverse_mode(call: Callable, args: tuple, kwargs: dict[str, Any],
+                     wanted: Sequence[bool]) -> tuple[Jet | None, ...]:
+    """An operation by nested pullbacks: for its results one after another."""
+    if call in _WRONG:
+        raise DerivativeOrderError(f"torch's higher derivatives of {call} are wrong, and this call of it cannot be "
+                                   f"replaced; write the normalisation out")
+    flat, spec = tree_flatten((args, kwargs), is_leaf=lambda item: isinstance(item, Jet))
+    slots = [i for i, item in enumerate(flat) if isinstance(item, Jet)]
+    jets = [flat[i] for i in slots]
+    primals = tuple(jet.value for jet in jets)
+
+    def run(*values: Tensor) -> Any:
+        items = list(flat)
+        for i, value in zip(slots, values, strict=True):
+            items[i] = value
+        inner_args, inner_kwargs = tree_unflatten(items, spec)
+        return call(*inner_args, **inner_kwargs)
+
+    results = run(*primals)
+    results = results if isinstance(results, (tuple, list)) else (results,)
+    return tuple(_one_result(run, index, primals, jets, value, str(call)) if wanted[index] else None
+                 for index, value in enumerate(results))
+
+
+def _one_result(run: Callable[..., Any], index: int, primals: tuple[Tensor, ...], jets: Sequence[Jet],
+                value: Tensor, name: str) -> Jet:
+    def one(*values: Tensor) -> Tensor:
+        result = run(*values)
+        return result[index] if isinstance(result, (tuple, list)) else result
+
+    second_order = jets[0].laplacian is not None
+
+    def along(*direction: Tensor) -> tuple[Tensor, Tensor]:
+        def once(*point: Tensor) -> Tensor:
+            return directional(one, point, direction)
+        first = once(*primals)
+        return first, directional(once, primals, direction) if second_order else first
+
+    try:
+        parts = [along(*(jet.first[i] for jet in jets)) for i in range(len(jets[0].first))]
+        first = torch.stack([part[0] for part in parts])
+        if not second_order:
+            return Jet(value, first, None)
+        laplacian = directional(one, primals, tuple(jet.laplacian for jet in jets))  # type: ignore[misc]
+    except (RuntimeError, NotImplementedError) as error:
+        raise DerivativeOrderError(
+            f"torch has no second derivative of {name} ({str(error)[:120]}); write the operation out, or differentiate "
+            f"with mode='reverse' and deq.Exact(order=3)") from error
+    return Jet(value, first, laplacian + torch.stack([part[1] for part in parts]).sum(0))

@@ -1,0 +1,182 @@
+"""One evaluation of a function as a list of torch operations, with everything that it did in Python left behind.
+
+The arguments go in as wrappers whose operations are noted below autograd (`__torch_dispatch__`). Tensors that do not
+depend on the arguments are kept as they are, with their own graph, so that parameters get their derivatives when the
+list is run again in another arithmetic (`deq.density.push`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from deq.interop.right_derivatives import right_derivatives
+
+__all__ = ["NotRecordable", "Operation", "Reference", "Tape", "record"]
+
+# What the wrappers meet in the bookkeeping of autograd itself: the same tensor again.
+_SAME = {torch.ops.aten.detach.default, torch.ops.aten.alias.default}
+
+
+# Replaced for nested derivatives, but jets have rules for them.
+_WITH_RULES = (torch.nn.functional.layer_norm, torch.layer_norm)
+
+
+class NotRecordable(Exception):
+    """The function cannot be written as a list of operations; the message says why."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The result of an earlier operation, or an argument, by its place."""
+
+    place: int
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One call.
+
+    Attributes:
+        call: the overload, such as `torch.ops.aten.mul.Tensor`.
+        args: positional arguments, with `Reference` for what depends on the function's arguments.
+        kwargs: the named ones.
+        places: where its tensors go, None for a result that carries no derivative.
+    """
+
+    call: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    places: tuple[int | None, ...]
+
+
+@dataclass
+class Tape:
+    """The operations in order.
+
+    Attributes:
+        operations: the list.
+        count: how many places there are; the first are the function's arguments.
+        output: where its value is; None if no derivative reaches it.
+        value: the value that was found, without a graph.
+    """
+
+    operations: list[Operation] = field(default_factory=list)
+    count: int = 0
+    output: int | None = None
+    value: Tensor | None = None
+    aliased: set[int] = field(default_factory=set)
+
+    def place(self) -> int:
+        """A new one."""
+        self.count += 1
+        return self.count - 1
+
+
+class _Wrapper(torch.Tensor):
+    """A tensor whose operations go to a tape."""
+
+    tape: Tape
+    inner: Tensor
+    where: int
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    @staticmethod
+    def __new__(cls, tape: Tape, inner: Tensor, where: int) -> _Wrapper:
+        made = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            cls, inner.size(), strides=inner.stride(), storage_offset=inner.storage_offset(), dtype=inner.dtype,
+            device=inner.device, requires_grad=False)
+        made.tape, made.inner, made.where = tape, inner, where  # type: ignore[attr-defined]
+        return made
+
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
+        return f"<traced {list(self.shape)}>"
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:  # type: ignore[override]
+        flat, spec = tree_flatten((args, kwargs or {}))
+        traced = [item for item in flat if isinstance(item, _Wrapper)]
+        tape = traced[0].tape
+        if func in _SAME:
+            return _Wrapper(tape, traced[0].inner, traced[0].where)
+        written = None
+        if func._schema.is_mutable:
+            func, written = _without_mutation(func, args, tape)
+        plain = tree_unflatten([item.inner if isinstance(item, _Wrapper) else item for item in flat], spec)
+        result = func(*plain[0], **plain[1])
+        # Whether a derivative flows into an argument is known only now: detaching leaves no other trace.
+        noted = tree_unflatten([_noted(item) for item in flat], spec)
+        if any(isinstance(item, Tensor) and item.is_complex() for item in tree_flatten(result)[0]):
+            raise NotRecordable("complex numbers")
+        several = isinstance(result, (tuple, list))
+        results = list(result) if several else [result]
+        places = tuple(tape.place() if isinstance(item, Tensor) and item.is_floating_point() else None
+                       for item in results)
+        if any(place is not None for place in places) and any(isinstance(i, Reference) for i in tree_flatten(noted)[0]):
+            tape.operations.append(Operation(func, noted[0], noted[1], places))
+        if any(item.alias_info is not None for item in func._schema.returns):
+            tape.aliased.update(place for place in places if place is not None)
+            tape.aliased.update(item.where for item in traced)
+        if written is not None:
+            written.inner, written.where = results[0], -1 if places[0] is None else places[0]
+            return written
+        made = [item if not isinstance(item, Tensor) else _Wrapper(tape, item, place if place is not None else -1)
+                for item, place in zip(results, places, strict=True)]
+        return type(result)(made) if several else made[0]
+
+
+def _noted(item: Any) -> Any:
+    if not isinstance(item, _Wrapper):
+        return item
+    return Reference(item.where) if item.requires_grad and item.where >= 0 else item.inner
+
+
+def _without_mutation(func: Any, args: tuple, tape: Tape) -> tuple[Any, _Wrapper]:
+    """The operation that gives the new value of the first argument, which is to be replaced by it."""
+    target, name = args[0], func.overloadpacket.__name__
+    packet = getattr(torch.ops.aten, name.removesuffix("_"), None)
+    functional = getattr(packet, func._overloadname, None) if name.endswith("_") else None
+    if functional is None or not isinstance(target, _Wrapper) or target.where in tape.aliased:
+        raise NotRecordable(f"{name} changes a tensor that other tensors share")
+    return functional, target
+
+
+def record(function: Callable[..., Tensor], arguments: Sequence[Tensor]) -> Tape:
+    """Evaluate function(*arguments) once and note its operations.
+
+    Args:
+        function: any number of tensors to one; run once, with autograd on.
+        arguments: plain tensors, detached here.
+
+    Raises:
+        NotRecordable: a custom autograd function, or a change in place of a shared tensor.
+    """
+    tape = Tape()
+    wrapped = [_Wrapper(tape, item.detach(), tape.place()).requires_grad_() for item in arguments]
+    with torch.enable_grad(), right_derivatives(_WITH_RULES):
+        value = function(*wrapped)
+    if not isinstance(value, _Wrapper):
+        tape.value = value
+        return tape
+    _refuse_custom_functions(value)
+    tape.value = value.inner
+    tape.output = value.where if value.requires_grad and value.where >= 0 else None
+    return tape
+
+
+def _refuse_custom_functions(value: Tensor) -> None:
+    """Its own backward pass, not the operations in its forward pass, is what a custom function's derivative is."""
+    seen, stack = set(), [value.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if isinstance(node, torch.autograd.function.BackwardCFunction):
+            raise NotRecordable(f"the custom autograd function {node.name()}")
+        stack.extend(parent for parent, _ in node.next_functions)
