@@ -82,7 +82,7 @@ class _Once(torch.autograd.Function):
             "up to order 1 in inputs and parameters; take Exact(order=3) or higher with torch.autograd instead")
 
 
-def _final(gradients: tuple[Tensor | None, ...], *causes: Tensor) -> tuple[Tensor | None, ...]:
+def refuse_second(gradients: tuple[Tensor | None, ...], *causes: Tensor) -> tuple[Tensor | None, ...]:
     """Refuse further derivatives of these gradients, which depend on the causes."""
     if not torch.is_grad_enabled():
         return gradients
@@ -106,7 +106,7 @@ class _AttachedPoint(torch.autograd.Function):
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         with torch.no_grad():
             pulled = _solve_rows(ctx.factors, cotangent.unsqueeze(1), transposed=True).squeeze(1)
-        return (None, *_final((pulled,), cotangent, *ctx.saved_tensors))
+        return (None, *refuse_second((pulled,), cotangent, *ctx.saved_tensors))
 
 
 class _Derivatives(torch.autograd.Function):
@@ -130,7 +130,7 @@ class _Derivatives(torch.autograd.Function):
             moved = _transposed_product(pulled, seeds, rows, weight, slope,
                                         2 * cotangent * total if ctx.squares else None)
             gradients = (_flat(pulled).T @ _flat(rows * slope.unsqueeze(1)), moved, pulled.sum(0).T)
-        return (None, None, *_final(gradients, cotangent, weight, slope, injection))
+        return (None, None, *refuse_second(gradients, cotangent, weight, slope, injection))
 
 
 def _transposed_product(pulled: Tensor, seeds: Tensor, rows: Tensor, weight: Tensor, slope: Tensor,
@@ -159,7 +159,7 @@ class _Adjoint(torch.autograd.Function):
         with torch.no_grad():
             pushed = _solve_rows(ctx.factors, cotangent.unsqueeze(1)).squeeze(1)
             gradients = (p.T @ (slope * pushed), pushed * (p @ weight), pushed)
-        return (None, *_final(gradients, cotangent, weight, slope, v))
+        return (None, *refuse_second(gradients, cotangent, weight, slope, v))
 
 
 def attach_point(factors: Factors, value: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ differentiation needs d double-backward passes and a third derivative of the sol
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -16,13 +17,16 @@ from torch import Tensor
 
 from deq.density.affine import AffineStructure
 from deq.density.jets import Jet, coordinate_jet, elementwise_derivatives, first_along, second_along
+from deq.density.recorded import recorded_jet
+from deq.density.tape import NotRecordable
 from deq.equilibrium import OnFailure, solve_detached
+from deq.gradients.operator import dense_is_cheaper
 from deq.gradients.order_guard import guard
 from deq.gradients.preconditioner import build_preconditioner, dense_inverse
 from deq.gradients.rules import Exact
 from deq.interop.closure import Map, close
 from deq.interop.compilation import original
-from deq.interop.transforms import detached
+from deq.interop.transforms import detached, transforms_active
 from deq.solution import Solution
 
 
@@ -46,7 +50,7 @@ def equilibrium_jet(f: Callable[[Tensor, Tensor], Tensor], x: Tensor, z0: Tensor
     f = original(f)
     if not transforms_active() and linear != "krylov" and (linear == "dense" or dense_is_cheaper(z_star.shape)):
         with suppress(NotRecordable):
-            return recorded_jet(f, x, z_star, solution), solution
+            return recorded_jet(f, x, z_star), solution
     apply = build_preconditioner(Exact(2, linear=linear), closed, z_star)  # type: ignore[arg-type]
     z = z_star + apply(f(z_star, x) - z_star)
     z = guard(z, closed.captured, "the forward Laplacian's single exact step", 1)
@@ -60,7 +64,7 @@ def equilibrium_jet(f: Callable[[Tensor, Tensor], Tensor], x: Tensor, z0: Tensor
     first = first_star + apply.each(first_along(f, (z, x), (first_star, directions)) - first_star)
     curvature = second_along(f, (z, x), (first, directions))[1].sum(0)
     laplacian_star = apply.solve_each(curvature.detach()[None])[0]
-    linearised = torch.func.jvp(lambda u: f(u, x), (z,), (laplacian_star,))[1]
+    linearised = first_along(lambda u: f(u, x), (z,), (laplacian_star[None],))[0]
     moving = curvature + linearised
     laplacian = laplacian_star + apply(moving - moving.detach())
     return Jet(z, first, laplacian), solution

@@ -31,22 +31,22 @@ _WRONG = {_ATEN.native_batch_norm.default, _ATEN._native_batch_norm_legit.defaul
           _ATEN._native_batch_norm_legit.no_stats, _ATEN.cudnn_batch_norm.default}
 
 
-def push(tape: Tape, arguments: Sequence[Jet]) -> Jet:
+def push(tape: Tape, arguments: Sequence[Any]) -> Any:
     """The jet of the recorded function at the jets of its arguments, at whose values it was recorded.
 
     Args:
         tape: of the function.
-        arguments: one jet each, all along the same directions; `second` None where only first derivatives are wanted.
+        arguments: one jet each, all along the same directions (`laplacian` None in all where only first derivatives are
+            wanted), or a tensor for an argument that is held fixed.
+
+    Returns:
+        The jet of the value; its value alone, with its graph, where no argument is a jet.
 
     Raises:
         DerivativeOrderError: an operation in it has wrong or no derivatives of this order.
     """
-    found: dict[int, Jet] = dict(enumerate(arguments))
-    if tape.output is None:
-        assert tape.value is not None
-        first = arguments[0].first
-        zero = tape.value.new_zeros(()).expand(tape.value.shape)
-        return Jet(tape.value, zero.expand(len(first), *zero.shape), None if arguments[0].laplacian is None else zero)
+    found: dict[int, Any] = dict(enumerate(arguments))
+    moving = [item for item in arguments if isinstance(item, Jet)]
 
     def resolve(item: Any) -> Any:
         return found[item.place] if isinstance(item, Reference) else item
@@ -65,11 +65,18 @@ def push(tape: Tape, arguments: Sequence[Jet]) -> Jet:
                 found[place] = result
         for place in [p for p in found if last.get(p, len(tape.operations)) <= k and p != tape.output]:
             del found[place]  # fresh memory is dear: give it back at once
-    return found[tape.output]
+    made = tape.value if tape.output is None else found[tape.output]
+    if isinstance(made, Jet) or not moving:
+        return made
+    zero = made.new_zeros(()).expand(made.shape)
+    return Jet(made, zero.expand(len(moving[0].first), *zero.shape), None if moving[0].laplacian is None else zero)
 
 
-def push_operation(call: Any, args: tuple, kwargs: dict[str, Any], wanted: Sequence[bool]) -> Sequence[Jet | None]:
-    """The jets of the results of one operation, of those that are wanted."""
+def push_operation(call: Any, args: tuple, kwargs: dict[str, Any], wanted: Sequence[bool]) -> Sequence[Any]:
+    """The jets of the results of one operation, of those that are wanted; tensors where no argument is a jet."""
+    if not any(isinstance(item, Jet) for item in tree_flatten((args, kwargs))[0]):
+        made = call(*args, **kwargs)
+        return made if isinstance(made, (tuple, list)) else (made,)
     rule = RULES.get(call)
     made = NotImplemented if rule is None else rule(call, *args, **kwargs)
     if made is NotImplemented:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -29,6 +29,7 @@ def truth(case: Case) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return case.unroll(case.x, *case.parameters), first, torch.stack(laplacian)
 
 
+@settings(max_examples=25)
 @given(cases(max_contraction=0.7), st.sampled_from(["dense", "krylov"]))
 def test_black_box_jet(case: Case, linear: str):
     jet, _ = equilibrium_jet(lambda z, x: case.f(z, x, *case.parameters), case.x, case.start(), linear=linear,
