@@ -113,7 +113,7 @@ REFUSED = {
 
 
 def parts(name: str) -> tuple[list[Tensor], list[Tensor]]:
-    """Value, score, Laplacian and a parameter derivative of weights . sin(op(..)): pushed, and by nested reverse mode."""
+    """Value, score, Laplacian and a parameter derivative of weights . sin(op): pushed, and by nested reverse mode."""
     base = points(2)
     generator = torch.Generator().manual_seed(2)
     matrix, x = (torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((3, 6), (2, 3)))
