@@ -4,6 +4,7 @@ from deq import losses, models
 from deq.cells import ConvolutionCell, DenseCell
 from deq.density.density import EquilibriumDensity
 from deq.density.heads import SeparableHead
+from deq.density.series import jet
 from deq.equilibrium import equilibrium
 from deq.gradients import Exact, GradientRule, Neumann, Phantom
 from deq.layer import DEQ
@@ -48,6 +49,7 @@ __all__ = [
     "equilibrium",
     "frobenius_normalize",
     "jacobian_penalty",
+    "jet",
     "losses",
     "models",
     "operator_norm_bound",

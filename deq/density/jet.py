@@ -24,6 +24,11 @@ class Jet:
     first: Tensor
     laplacian: Tensor | None
 
+    def detached(self) -> Jet:
+        """The same without a graph."""
+        return Jet(self.value.detach(), self.first.detach(),
+                   None if self.laplacian is None else self.laplacian.detach())
+
     def through(self, value: Tensor, slope: Tensor | float, bend: Tensor | float | None) -> Jet:
         """An elementwise function of this jet from its value and its first two derivatives (bend None for zero)."""
         first, laplacian = slope * self.first, None

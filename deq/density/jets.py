@@ -62,7 +62,7 @@ def push_forward(function: Callable[..., Tensor], *arguments: Jet) -> Jet:
     primals = tuple(jet.value for jet in arguments)
     if not transforms_active():
         with suppress(NotRecordable):
-            return push(record(original(function), primals), arguments)
+            return push(record(function, primals), arguments)
     first, second = second_along(function, primals, [jet.first for jet in arguments])
     linear = first_along(function, primals, [jet.laplacian[None] for jet in arguments])[0]  # type: ignore[index]
     return Jet(original(function)(*primals), first, second.sum(0) + linear)

@@ -47,10 +47,10 @@ def equilibrium_jet(f: Callable[[Tensor, Tensor], Tensor], x: Tensor, z0: Tensor
     """
     closed, value = close(lambda z: f(z, x), z0.detach())
     z_star, solution = solve_detached(f, closed, z0.detach(), value, (x,), on_failure, solver_options)
-    f = original(f)
     if not transforms_active() and linear != "krylov" and (linear == "dense" or dense_is_cheaper(z_star.shape)):
         with suppress(NotRecordable):
             return recorded_jet(f, x, z_star), solution
+    f = original(f)
     apply = build_preconditioner(Exact(2, linear=linear), closed, z_star)  # type: ignore[arg-type]
     z = z_star + apply(f(z_star, x) - z_star)
     z = guard(z, closed.captured, "the forward Laplacian's single exact step", 1)

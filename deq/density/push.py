@@ -22,12 +22,12 @@ from deq.density.rules import RULES
 from deq.density.tape import Reference, Tape
 from deq.status import DerivativeOrderError
 
-__all__ = ["push", "push_operation"]
+__all__ = ["WRONG_THIRD", "push", "push_operation"]
 assert rules_shape.__doc__ is not rules_nonlinear.__doc__  # imported because they fill RULES
 
 _ATEN = torch.ops.aten
 # Their second derivatives are right, their third (a parameter's derivative of a Laplacian) are not.
-_WRONG = {_ATEN.native_batch_norm.default, _ATEN._native_batch_norm_legit.default,
+WRONG_THIRD = {_ATEN.native_batch_norm.default, _ATEN._native_batch_norm_legit.default,
           _ATEN._native_batch_norm_legit.no_stats, _ATEN.cudnn_batch_norm.default}
 
 
@@ -66,6 +66,7 @@ def push(tape: Tape, arguments: Sequence[Any]) -> Any:
         for place in [p for p in found if last.get(p, len(tape.operations)) <= k and p != tape.output]:
             del found[place]  # fresh memory is dear: give it back at once
     made = tape.value if tape.output is None else found[tape.output]
+    assert made is not None
     if isinstance(made, Jet) or not moving:
         return made
     zero = made.new_zeros(()).expand(made.shape)
@@ -87,7 +88,7 @@ def push_operation(call: Any, args: tuple, kwargs: dict[str, Any], wanted: Seque
 def _by_reverse_mode(call: Callable, args: tuple, kwargs: dict[str, Any],
                      wanted: Sequence[bool]) -> tuple[Jet | None, ...]:
     """An operation by nested pullbacks: for its results one after another."""
-    if call in _WRONG:
+    if call in WRONG_THIRD:
         raise DerivativeOrderError(f"torch's higher derivatives of {call} are wrong, and this call of it cannot be "
                                    f"replaced; write the normalisation out")
     flat, spec = tree_flatten((args, kwargs), is_leaf=lambda item: isinstance(item, Jet))
@@ -104,8 +105,12 @@ def _by_reverse_mode(call: Callable, args: tuple, kwargs: dict[str, Any],
 
     results = run(*primals)
     results = results if isinstance(results, (tuple, list)) else (results,)
-    return tuple(_one_result(run, index, primals, jets, value, str(call)) if wanted[index] else None
+    made = tuple(_one_result(run, index, primals, jets, value, str(call)) if wanted[index] else None
                  for index, value in enumerate(results))
+    if any(t.requires_grad for t in tree_flatten([flat, [(j.value, j.first, j.laplacian) for j in jets]])[0]
+           if isinstance(t, Tensor)):
+        return made
+    return tuple(None if jet is None else jet.detached() for jet in made)  # the graph leads to stand-ins alone
 
 
 def _one_result(run: Callable[..., Any], index: int, primals: tuple[Tensor, ...], jets: Sequence[Jet],

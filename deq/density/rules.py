@@ -15,10 +15,11 @@ from torch import Tensor
 
 from deq.density.jet import Jet
 
-__all__ = ["RULES", "add", "each", "mapped", "multiply", "scaled", "squares", "subtract"]
+__all__ = ["LINEAR", "RULES", "add", "each", "mapped", "multiply", "scaled", "squares", "subtract"]
 
 Rule = Callable[..., Any]
 RULES: dict[Any, Rule] = {}
+LINEAR: set[Any] = set()  # overloads whose rules are linear, or affine, in all jets together
 _ATEN = torch.ops.aten
 
 
@@ -120,6 +121,8 @@ def divide(a: Any, b: Any) -> Jet:
 _register(lambda call, a, b, *, alpha=1: add(a, b, alpha), _ATEN.add.Tensor, _ATEN.add.Scalar)
 _register(lambda call, a, b, *, alpha=1: add(a, b, -alpha), _ATEN.sub.Tensor, _ATEN.sub.Scalar)
 _register(lambda call, a, b, alpha=1: add(b, a, -alpha), _ATEN.rsub.Tensor, _ATEN.rsub.Scalar)
+LINEAR.update({_ATEN.add.Tensor, _ATEN.add.Scalar, _ATEN.sub.Tensor, _ATEN.sub.Scalar, _ATEN.rsub.Tensor,
+               _ATEN.rsub.Scalar, _ATEN.neg.default, _ATEN.div.Scalar, _ATEN.mul.Scalar, _ATEN.convolution.default})
 _register(lambda call, a, b: multiply(a, b), _ATEN.mul.Tensor, _ATEN.mul.Scalar)
 _register(lambda call, a, b: divide(a, b), _ATEN.div.Tensor, _ATEN.div.Scalar)
 _register(lambda call, a: scaled(a, -1.0), _ATEN.neg.default)

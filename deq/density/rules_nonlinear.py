@@ -13,7 +13,7 @@ from deq.density.jet import Jet
 from deq.density.rules import RULES, add, multiply, scaled, squares, subtract
 from deq.density.rules_shape import choose
 
-__all__: list[str] = []
+__all__ = ["POINTWISE"]
 _ATEN = torch.ops.aten
 _SQRT_2, _SQRT_PI = math.sqrt(2), math.sqrt(math.pi)
 # value, first and second derivative (None for zero) from x and the value
@@ -113,7 +113,7 @@ def _reciprocal_power(base: float) -> Slopes:
     return lambda x, y: ((x * base).reciprocal(), -(x.square() * base).reciprocal())
 
 
-_POINTWISE: dict[Any, Slopes] = {
+POINTWISE: dict[Any, Slopes] = {
     _ATEN.exp.default: lambda x, y: (y, y), _ATEN.expm1.default: lambda x, y: (y + 1, y + 1),
     _ATEN.exp2.default: lambda x, y: (math.log(2) * y, math.log(2) ** 2 * y),
     _ATEN.log.default: _reciprocal_power(1.0), _ATEN.log2.default: _reciprocal_power(math.log(2)),
@@ -135,7 +135,7 @@ _POINTWISE: dict[Any, Slopes] = {
     _ATEN.clamp.default: _inside, _ATEN.clamp_min.default: lambda x, y, low: _inside(x, y, low),
     _ATEN.clamp_max.default: lambda x, y, high: _inside(x, y, None, high),
     _ATEN.hardtanh.default: lambda x, y, low=-1, high=1: (((x > low) & (x < high)).to(x.dtype), None)}
-for _overload, _slopes in _POINTWISE.items():
+for _overload, _slopes in POINTWISE.items():
     RULES[_overload] = _pointwise(_slopes)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from deq.density.jet import Jet
-from deq.density.rules import RULES, each, mapped, scaled, spread
+from deq.density.rules import LINEAR, RULES, each, mapped, scaled, spread
 
 __all__: list[str] = []
 _ATEN = torch.ops.aten
@@ -221,3 +221,5 @@ def _pooled(call: Any, jet: Jet, *args: Any, **kwargs: Any) -> Any:
 
 
 RULES[_ATEN.max_pool2d_with_indices.default] = _pooled
+
+LINEAR.update(overload for overload, rule in RULES.items() if rule.__module__ == __name__)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from deq.interop.right_derivatives import right_derivatives
+from deq.interop.compilation import original
 
 __all__ = ["NotRecordable", "Operation", "Reference", "Tape", "record"]
 
@@ -24,7 +24,7 @@ _SAME = {torch.ops.aten.detach.default, torch.ops.aten.alias.default}
 
 
 # Replaced for nested derivatives, but jets have rules for them.
-_WITH_RULES = (torch.nn.functional.layer_norm, torch.layer_norm)
+WITH_RULES = (torch.nn.functional.layer_norm, torch.layer_norm)
 
 
 class NotRecordable(Exception):
@@ -81,9 +81,9 @@ class Tape:
 class _Wrapper(torch.Tensor):
     """A tensor whose operations go to a tape."""
 
-    tape: Tape
-    inner: Tensor
-    where: int
+    _tape: Tape
+    _plain: Tensor
+    _place: int
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
@@ -91,7 +91,7 @@ class _Wrapper(torch.Tensor):
         made = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
             cls, inner.size(), strides=inner.stride(), storage_offset=inner.storage_offset(), dtype=inner.dtype,
             device=inner.device, requires_grad=False)
-        made.tape, made.inner, made.where = tape, inner, where  # type: ignore[attr-defined]
+        made._tape, made._plain, made._place = tape, inner, where  # type: ignore[attr-defined]
         return made
 
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]
@@ -101,13 +101,13 @@ class _Wrapper(torch.Tensor):
     def __torch_dispatch__(cls, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:  # type: ignore[override]
         flat, spec = tree_flatten((args, kwargs or {}))
         traced = [item for item in flat if isinstance(item, _Wrapper)]
-        tape = traced[0].tape
+        tape = traced[0]._tape
         if func in _SAME:
-            return _Wrapper(tape, traced[0].inner, traced[0].where)
+            return _Wrapper(tape, traced[0]._plain, traced[0]._place)
         written = None
         if func._schema.is_mutable:
             func, written = _without_mutation(func, args, tape)
-        plain = tree_unflatten([item.inner if isinstance(item, _Wrapper) else item for item in flat], spec)
+        plain = tree_unflatten([item._plain if isinstance(item, _Wrapper) else item for item in flat], spec)
         result = func(*plain[0], **plain[1])
         # Whether a derivative flows into an argument is known only now: detaching leaves no other trace.
         noted = tree_unflatten([_noted(item) for item in flat], spec)
@@ -121,9 +121,9 @@ class _Wrapper(torch.Tensor):
             tape.operations.append(Operation(func, noted[0], noted[1], places))
         if any(item.alias_info is not None for item in func._schema.returns):
             tape.aliased.update(place for place in places if place is not None)
-            tape.aliased.update(item.where for item in traced)
+            tape.aliased.update(item._place for item in traced)
         if written is not None:
-            written.inner, written.where = results[0], -1 if places[0] is None else places[0]
+            written._plain, written._place = results[0], -1 if places[0] is None else places[0]
             return written
         made = [item if not isinstance(item, Tensor) else _Wrapper(tape, item, place if place is not None else -1)
                 for item, place in zip(results, places, strict=True)]
@@ -133,7 +133,7 @@ class _Wrapper(torch.Tensor):
 def _noted(item: Any) -> Any:
     if not isinstance(item, _Wrapper):
         return item
-    return Reference(item.where) if item.requires_grad and item.where >= 0 else item.inner
+    return Reference(item._place) if item.requires_grad and item._place >= 0 else item._plain
 
 
 def _without_mutation(func: Any, args: tuple, tape: Tape) -> tuple[Any, _Wrapper]:
@@ -141,31 +141,38 @@ def _without_mutation(func: Any, args: tuple, tape: Tape) -> tuple[Any, _Wrapper
     target, name = args[0], func.overloadpacket.__name__
     packet = getattr(torch.ops.aten, name.removesuffix("_"), None)
     functional = getattr(packet, func._overloadname, None) if name.endswith("_") else None
-    if functional is None or not isinstance(target, _Wrapper) or target.where in tape.aliased:
+    if functional is None or not isinstance(target, _Wrapper) or target._place in tape.aliased:
         raise NotRecordable(f"{name} changes a tensor that other tensors share")
     return functional, target
 
 
-def record(function: Callable[..., Tensor], arguments: Sequence[Tensor]) -> Tape:
+def record(function: Callable[..., Tensor], arguments: Sequence[Tensor],
+           keep: Sequence[Callable[..., Any]] = WITH_RULES) -> Tape:
     """Evaluate function(*arguments) once and note its operations.
 
     Args:
         function: any number of tensors to one; run once, with autograd on.
         arguments: plain tensors, detached here.
+        keep: operations that are not to be written out, although nested derivatives of them are wrong.
 
     Raises:
         NotRecordable: a custom autograd function, or a change in place of a shared tensor.
     """
     tape = Tape()
     wrapped = [_Wrapper(tape, item.detach(), tape.place()).requires_grad_() for item in arguments]
-    with torch.enable_grad(), right_derivatives(_WITH_RULES):
-        value = function(*wrapped)
+    try:
+        with torch.enable_grad():
+            value = original(function, keep)(*wrapped)
+    except NotRecordable:
+        raise
+    except Exception as error:  # of the wrappers (a solver's loop, numpy): others meet the caller when f runs plainly
+        raise NotRecordable(f"{type(error).__name__}: {error}") from error
     if not isinstance(value, _Wrapper):
         tape.value = value
         return tape
     _refuse_custom_functions(value)
-    tape.value = value.inner
-    tape.output = value.where if value.requires_grad and value.where >= 0 else None
+    tape.value = value._plain
+    tape.output = value._place if value.requires_grad and value._place >= 0 else None
     return tape
 
 

@@ -12,6 +12,7 @@ from deq.losses.score import (
     LogDensity,
     Reduction,
     Score,
+    checked_log_density,
     differentiable_input,
     forward_trace,
     jacobian_trace,
@@ -34,9 +35,10 @@ def score_matching(log_density: LogDensity, x: Tensor, *, reduction: Reduction =
         x: `[batch, ...]`, floating point.
         reduction: "mean" for the loss, "none" for `[batch]` values.
         mode: "reverse" runs d batched backward passes (any graph); "forward" runs d Jacobian-vector products
-            of the gradient under `torch.func` (log_density must be transformable); "laplacian" takes
-            `log_density.score_and_laplacian`, one forward pass that can be differentiated once (all that training
-            needs). "auto" takes that where the density has it and says that it is `exact`, else "reverse".
+            of the gradient under `torch.func` (log_density must be transformable); "laplacian" is one forward pass of
+            value, derivatives and Laplacian together: `log_density.score_and_laplacian` where the density has it, else
+            jets through the operations of log_density, twice to several times faster than "reverse" for explicit
+            networks. "auto" takes the density's own where it says that it is `exact`, else "reverse".
         chunk: how many directions run together (memory); all where None.
 
     Raises:
@@ -48,9 +50,9 @@ def score_matching(log_density: LogDensity, x: Tensor, *, reduction: Reduction =
         mode = "laplacian" if usable else "reverse"
     if mode == "laplacian":
         if forward_laplacian is None:
-            raise ValueError(f"mode='laplacian' needs a density with score_and_laplacian, such as "
-                             f"deq.EquilibriumDensity, got {type(log_density).__name__}")
-        s, trace = forward_laplacian(x) if chunk is None else forward_laplacian(x, chunk=chunk)
+            s, trace = pushed_score_and_laplacian(log_density, x)
+        else:
+            s, trace = forward_laplacian(x) if chunk is None else forward_laplacian(x, chunk=chunk)
         return reduce(0.5 * per_sample_dot(s, s) + trace, reduction)
     if mode == "forward":
         s, trace = forward_trace(log_density, differentiable_input(x), chunk=chunk)
@@ -58,6 +60,22 @@ def score_matching(log_density: LogDensity, x: Tensor, *, reduction: Reduction =
     if mode != "reverse":
         raise ValueError(f"mode must be 'auto', 'laplacian', 'reverse' or 'forward', got {mode!r}")
     return score_matching_of_score(score_of(log_density), x, reduction=reduction, chunk=chunk)
+
+
+def pushed_score_and_laplacian(log_density: LogDensity, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Score `[batch, ...]` and Laplacian `[batch]` of any log density by jets in forward mode.
+
+    Differentiable again in reverse mode, any number of times for a density made of explicit operations.
+
+    Raises:
+        DerivativeOrderError: an operation has no second derivative.
+    """
+    from deq.density.jets import coordinate_jet, push_forward  # the density package is built on the losses
+
+    x = differentiable_input(x)
+    jet = push_forward(lambda y: checked_log_density(log_density, y), coordinate_jet(x))
+    assert jet.laplacian is not None
+    return jet.first.movedim(0, 1).reshape(x.shape), jet.laplacian
 
 
 def score_matching_of_score(score: Score, x: Tensor, *, reduction: Reduction = "mean",

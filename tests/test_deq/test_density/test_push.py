@@ -245,3 +245,24 @@ def test_a_scripted_batch_norm_is_refused():
             record(lambda x: torch.ops.aten.native_batch_norm(x, None, None, None, None, True, 0.1, 1e-5)[0], (x,)),
             (coordinate_jet(x),),
         )
+
+
+def test_score_matching_of_explicit_densities_by_jets():
+    generator = torch.Generator().manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(3, 7), torch.nn.LayerNorm(7), torch.nn.GELU(), torch.nn.Linear(7, 1)
+    ).double()
+    nice = deq.models.NICE(dim=4, width=5, layers=2).double()
+    for log_density, parameters, d in (
+        (lambda x: net(x).squeeze(1) - x.square().sum(1), list(net.parameters()), 3),
+        (nice.log_density, list(nice.parameters()), 4),
+    ):
+        x = torch.randn(6, d, generator=generator, dtype=torch.float64)
+        losses, gradients = [], []
+        for mode in ("laplacian", "reverse"):
+            losses.append(deq.losses.score_matching(log_density, x, mode=mode))
+            gradients.append(torch.autograd.grad(losses[-1], parameters, allow_unused=True))
+        torch.testing.assert_close(losses[0], losses[1], rtol=1e-11, atol=1e-12)
+        for a, b in zip(*gradients, strict=True):
+            if b is not None:
+                torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-11)
