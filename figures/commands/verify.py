@@ -13,8 +13,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from deq.interop.doctor import diagnose
 from figures.publish import publish
-from verification import terminal
+from verification import doctor, terminal
 from verification.context import Context, Scale
 from verification.errors import UserError
 from verification.progress import Progress
@@ -76,6 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
         print("INTERRUPTED before any claim was finished; the results and the report in "
               f"{arguments.out} are those of the run before.")
         return 130
+    if not arguments.only and not session.interrupted:
+        store.save_record("doctor", doctor.record(diagnose()))  # for a page of the report; some seconds
     results = session.ordered
     problems = publish(store, topics, jobs=jobs).problems
     print("\n" + terminal.table(topics, results, sys.stdout) + "\n")
