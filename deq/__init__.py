@@ -1,7 +1,7 @@
 """Deep equilibrium layers whose derivatives are right: solvers, gradient rules, objectives and the papers' models."""
 
 from deq import losses, models
-from deq.cells import ConvolutionCell, DenseCell
+from deq.cells import Bound, ConvolutionCell, DenseCell
 from deq.density.density import EquilibriumDensity
 from deq.density.heads import SeparableHead
 from deq.density.series import jet
@@ -21,6 +21,7 @@ from deq.watching import TrainingWarning, WatchedFault, Watcher, watch
 __all__ = [
     "DEQ",
     "Anderson",
+    "Bound",
     "Broyden",
     "ConvolutionCell",
     "DEQError",

@@ -20,15 +20,17 @@ from deq.interop.transforms import derivatives_possible, detached, has_tangent, 
 from deq.solution import Solution
 from deq.solvers import FixedPointSolver
 from deq.solvers.driver import solve_from
+from deq.states import TreeMap, is_plain
+from deq.status import NotConverged
 from deq.watching.events import Solved, announce, listening
 
 OnFailure = Literal["raise", "warn", "ignore"]
 
 
-def equilibrium(f: Callable[..., Tensor], z0: Tensor, *, inputs: Sequence[Tensor] = (),
+def equilibrium(f: Callable[..., Any], z0: Any, *, inputs: Sequence[Any] = (),
                 gradient: GradientRule | None = None, solver: str | FixedPointSolver[Any] = "anderson",
                 tol: float = 1e-6, atol: float | None = None, rtol: float | None = None, max_iter: int = 128,
-                on_failure: OnFailure = "raise") -> Tensor:
+                on_failure: OnFailure = "raise", scale: Any = None) -> Any:
     """Solve z = f(z, *inputs) and return z carrying the derivatives of everything that f closes over.
 
     Works under `torch.autograd.grad(create_graph=True)` and the `torch.func` transforms (grad, vjp, jvp, jacrev,
@@ -40,9 +42,11 @@ def equilibrium(f: Callable[..., Tensor], z0: Tensor, *, inputs: Sequence[Tensor
         f: the map, [batch, ...] -> [batch, ...]; deterministic, made of torch operations, samples independent. It may
             close over any tensors. Where torch.compile made it, the solver runs the compiled code, and derivatives are
             taken of the original: compiled code has none of second order.
-        z0: start, [batch, ...]; its derivatives are not followed (the equilibrium does not depend on it).
-        inputs: tensors passed to f beside z whose first dimension is the batch; samples that have converged then leave
-            the batch and stop costing.
+        z0: start, [batch, ...], or a tree (tuple, list, dict, dataclass, nested) of such; float32, float64, complex, or
+            bfloat16 and float16, for which f runs in that dtype while state, residual and adjoint are kept in float32.
+            Its derivatives are not followed (the equilibrium does not depend on it).
+        inputs: tensors, or trees of tensors, passed to f beside z whose first dimension is the batch; samples that have
+            converged then leave the batch and stop costing.
         gradient: the rule, `Exact(order=3)` by default; see `deq.gradients.rules`.
         solver: as in `deq.solve`.
         tol: as in `deq.solve`. Derivatives inherit an error of about tol / (1 - contraction factor): take a small one
@@ -52,9 +56,10 @@ def equilibrium(f: Callable[..., Tensor], z0: Tensor, *, inputs: Sequence[Tensor
         max_iter: as in `deq.solve`.
         on_failure: what to do when a sample does not converge: "raise" `NotConverged` (carries the `Solution`), "warn",
             or "ignore".
+        scale: as in `deq.solve`.
 
     Returns:
-        z [batch, ...], the equilibrium.
+        z, the equilibrium, in the structure and dtypes of z0.
 
     Raises:
         NotConverged: some sample did not converge, with on_failure="raise".
@@ -64,17 +69,17 @@ def equilibrium(f: Callable[..., Tensor], z0: Tensor, *, inputs: Sequence[Tensor
         ValueError, TypeError: unusable arguments.
     """
     z, _ = equilibrium_and_solution(f, z0, inputs=inputs, gradient=gradient, solver=solver, tol=tol, atol=atol,
-                                    rtol=rtol, max_iter=max_iter, on_failure=on_failure)
+                                    rtol=rtol, max_iter=max_iter, on_failure=on_failure, scale=scale)
     return z
 
 
-def equilibrium_and_solution(f: Callable[..., Tensor], z0: Tensor, *, inputs: Sequence[Tensor] = (),
-                             gradient: GradientRule | None = None, on_failure: OnFailure = "raise",
-                             **solver_options: Any) -> tuple[Tensor, Solution]:
+def equilibrium_and_solution(f: Callable[..., Any], z0: Any, *, inputs: Sequence[Any] = (),
+                             gradient: GradientRule | None = None, on_failure: OnFailure = "raise", scale: Any = None,
+                             **solver_options: Any) -> tuple[Any, Solution]:
     """`equilibrium`, and the `Solution` it was attached to (under vmap: of the merged batch). Arguments as there."""
     if torch.compiler.is_compiling():  # data-dependent loops: the graph breaks here, and the equilibrium runs eagerly
         return torch.compiler.disable(equilibrium_and_solution)(
-            f, z0, inputs=inputs, gradient=gradient, on_failure=on_failure, **solver_options)
+            f, z0, inputs=inputs, gradient=gradient, on_failure=on_failure, scale=scale, **solver_options)
     rule = Exact() if gradient is None else gradient
     if not isinstance(rule, GradientRule):
         raise TypeError(f"gradient must be Phantom(...), Neumann(...) or Exact(...), got {gradient!r}")
@@ -82,8 +87,8 @@ def equilibrium_and_solution(f: Callable[..., Tensor], z0: Tensor, *, inputs: Se
         raise ValueError(f"on_failure must be 'raise', 'warn' or 'ignore', got {on_failure!r}")
 
     inputs = tuple(inputs)
-    if not isinstance(z0, Tensor):
-        raise TypeError(f"z0 must be a tensor, got {type(z0).__name__}")
+    if not is_plain(z0, inputs, scale):
+        return _of_tree(TreeMap(f, z0, inputs, scale), rule, on_failure, solver_options)
     start = z0.detach()
     if autocast_active(start):  # layers before this one round to half precision, in which there is no fixed point
         start = in_full_precision(start)
@@ -99,6 +104,17 @@ def equilibrium_and_solution(f: Callable[..., Tensor], z0: Tensor, *, inputs: Se
         refuse_autocast(start, "an exact equilibrium under a torch.func transform")
     with without_autocast(start):
         return _transformed(f, start, inputs, rule, on_failure, solver_options)
+
+
+def _of_tree(tree: TreeMap, rule: GradientRule, on_failure: OnFailure,
+             options: dict[str, Any]) -> tuple[Any, Solution]:
+    """The equilibrium of a packed map, unpacked."""
+    try:
+        w, solution = equilibrium_and_solution(tree, tree.start, inputs=tree.inputs, gradient=rule,
+                                               on_failure=on_failure, rounding=tree.rounding, **options)
+    except NotConverged as error:
+        raise NotConverged(tree.solution(error.solution)) from None
+    return tree.tree(w), tree.solution(solution)
 
 
 def _recorded(f: Map, start: Tensor, inputs: tuple[Tensor, ...], rule: GradientRule, on_failure: OnFailure,

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from deq.cells import initial_state
+from deq.cells import Bound, initial_state
+from deq.density.trust import hooked, speaks_for
 from deq.equilibrium import OnFailure, equilibrium_and_solution
 from deq.gradients.rules import Exact, GradientRule
+from deq.interop.pytree import flatten, unflatten
 from deq.solution import Solution
 from deq.solvers import FixedPointSolver
 
 
 class DEQ(nn.Module):
-    """z = cell(z, x) at its equilibrium, differentiable in x and in the cell's parameters.
+    """z = cell(z, x, ...) at its equilibrium, differentiable in x and in the cell's parameters.
+
+    z and x are tensors, or trees (tuple, list, dict, dataclass, nested) of tensors with the batch first. A cell may
+    have a method `bind(x, ...)` that returns a map of z alone, or a `deq.Bound` map with its own per-sample tensors:
+    what does not depend on z (normalised weights, injections) is then computed once a forward pass, and differentiated.
 
     Args:
-        cell: module or function cell(z, x) -> z; each sample of the batch on its own (no batch statistics).
+        cell: module or function cell(z, x, ...) -> z; each sample of the batch on its own (no batch statistics).
         gradient: rule, `Exact(order=3)` by default.
         solver, tol, max_iter: as in `deq.solve`.
         reuse: start each solve at the previous equilibrium where its shape fits ([SM] Table 10). The stored state is
@@ -30,7 +36,7 @@ class DEQ(nn.Module):
         last: the `Solution` of the last forward pass, or None; detached.
     """
 
-    def __init__(self, cell: Callable[[Tensor, Tensor], Tensor], gradient: GradientRule | None = None,
+    def __init__(self, cell: Callable[..., Any], gradient: GradientRule | None = None,
                  solver: str | FixedPointSolver[Any] = "anderson", tol: float = 1e-6, max_iter: int = 128,
                  reuse: bool = False, on_failure: OnFailure = "raise") -> None:
         super().__init__()
@@ -40,21 +46,48 @@ class DEQ(nn.Module):
         self.reuse = reuse
         self.on_failure: OnFailure = on_failure
         self.last: Solution | None = None
-        self._previous: Tensor | None = None
+        self._previous: Any = None
 
-    def forward(self, x: Tensor, z0: Tensor | None = None) -> Tensor:
-        """The equilibrium for x [batch, ...].
+    def forward(self, x: Any, *more: Any, z0: Any = None, shared: Mapping[str, Any] | None = None,
+                **named: Any) -> Any:
+        """The equilibrium for x.
 
         Args:
-            x: input; the cell's second argument.
+            x: input, a tensor [batch, ...] or a tree of such; the cell's second argument.
+            more: further per-sample inputs of the cell (a mask, a condition, a time), trees of tensors [batch, ...];
+                they leave the batch together with their sample.
             z0: start; else the previous equilibrium (with `reuse`), else the cell's initial state (zeros).
+            shared: keyword arguments of the cell that all samples share (an adjacency matrix, a flag), passed as they
+                are.
+            named: further per-sample inputs, passed to the cell by name.
+
+        Returns:
+            z, in the structure of the start.
         """
         start = self.start(x) if z0 is None else z0
+        f, inputs = self.map_at(x, *more, shared=shared, **named)
         z, solution = equilibrium_and_solution(
-            self.cell, start, inputs=(x,), gradient=self.gradient, solver=self.solver, tol=self.tol,
+            f, start, inputs=inputs, gradient=self.gradient, solver=self.solver, tol=self.tol,
             max_iter=self.max_iter, on_failure=self.on_failure)
         self.keep(solution)
         return z
+
+    def map_at(self, x: Any, *more: Any, shared: Mapping[str, Any] | None = None,
+               **named: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """The map whose equilibrium is the layer's value, and the per-sample inputs it is called with after z."""
+        constants = dict(shared or {})
+        cell = self.cell
+        # A bound map stands for the forward that it was written beside: not for a subclass's, and not for hooks.
+        if hasattr(cell, "bind") and speaks_for(cell, "bind") and not hooked(cell):
+            bound = cell.bind(x, *more, **named, **constants)
+            return (bound.function, tuple(bound.inputs)) if isinstance(bound, Bound) else (bound, ())
+        if not named and not constants:
+            return cell, (x, *more)
+
+        def f(z: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+            return cell(z, *arguments, **keywords, **constants)
+
+        return f, ((x, *more), named)
 
     def keep(self, solution: Solution) -> None:
         """Take note of a solve: `last`, and the next start with `reuse`."""
@@ -62,18 +95,24 @@ class DEQ(nn.Module):
         if self.reuse:
             self._previous = solution.z
 
-    def start(self, x: Tensor) -> Tensor:
+    def start(self, x: Any) -> Any:
         """Where a solve for x starts: the previous equilibrium (with `reuse`), else the cell's initial state."""
-        fresh = initial_state(self.cell, x.detach())
-        old = self._previous if self.reuse else None
-        fits = old is not None and old.shape == fresh.shape and old.dtype == fresh.dtype and old.device == fresh.device
+        fresh = initial_state(self.cell, x)
+        if not self.reuse or self._previous is None:
+            return fresh
+        new, structure = flatten(fresh)
+        old, _ = flatten(self._previous)
+        fits = len(new) == len(old) and all(
+            a.shape == b.shape and a.dtype == b.dtype and a.device == b.device for a, b in zip(old, new, strict=True))
         # A sample that failed leaves no usable start.
-        return torch.where(old.isfinite(), old, fresh) if old is not None and fits else fresh
+        return unflatten([torch.where(a.isfinite(), a, b) for a, b in zip(old, new, strict=True)],
+                         structure) if fits else fresh
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        if self.reuse and self._previous is not None:
-            destination[prefix + "previous"] = self._previous
+        leaves = flatten(self._previous)[0] if self.reuse and self._previous is not None else []
+        for index, leaf in enumerate(leaves):
+            destination[prefix + ("previous" if len(leaves) == 1 else f"previous.{index}")] = leaf
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any],
                               strict: bool, missing_keys: list[str], unexpected_keys: list[str],
@@ -82,8 +121,11 @@ class DEQ(nn.Module):
         state_dict = dict(state_dict)
         old_form = state_dict.pop(prefix + "_extra_state", None)  # of checkpoints before version 2 of this layer
         previous = state_dict.pop(prefix + "previous", (old_form or {}).get("previous"))
+        leaves = [] if previous is None else [previous]
+        while (key := f"{prefix}previous.{len(leaves)}") in state_dict:
+            leaves.append(state_dict.pop(key))
         if self.reuse:
-            self._previous = None if previous is None else previous.detach().clone()
+            self._previous = tuple(leaf.detach().clone() for leaf in leaves) or None
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys,
                                       error_msgs)
 

@@ -26,6 +26,7 @@ class Solution:
         status: codes of ``SolveStatus``, int64 [batch].
         tolerance: the bound atol + rtol |f(z)| that ``residual`` is held against, [batch].
         solver: name of the solver.
+        rounding: unit of rounding of f's dtype where that is coarser than the dtype that z is iterated in, else None.
     """
 
     z: Tensor
@@ -36,6 +37,7 @@ class Solution:
     status: Tensor
     tolerance: Tensor
     solver: str
+    rounding: float | None = None
 
     def statuses(self) -> list[SolveStatus]:
         """The status of every sample, in order."""

@@ -31,6 +31,8 @@ class SolveStatus(Enum):
                           "deterministic. Switch off dropout and noise inside f, and statistics over the batch.")
     LINEAR_SOLVE_FAILED = ("The Newton system (I - df/dz) d = f(z) - z gave no step that lowers the residual: "
                            "I - df/dz is singular or nearly so here. Start elsewhere, or use solver='anderson'.")
+    AT_ROUNDING = ("The residual rests at the rounding of the low-precision dtype that f computes in (bfloat16, "
+                   "float16): as good as it gets there, and taken as converged. Compute f in float32 for more digits.")
 
     @property
     def code(self) -> int:

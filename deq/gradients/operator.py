@@ -20,6 +20,7 @@ __all__ = ["Operator", "apply_operator", "dense_is_cheaper"]
 _DENSE_STATE_LIMIT, _DENSE_ELEMENT_LIMIT = 512, 2**26
 # Up to this size an inverse costs no more than one Krylov solve; beyond, so many right-hand sides repay it (times n).
 _DENSE_FOR_ONE, _REPAYS = 16, 1 / 8
+_COARSE_PRODUCTS = 100
 
 
 def dense_is_cheaper(shape: torch.Size) -> bool:
@@ -36,11 +37,13 @@ class Operator:
         products: with J at the equilibrium.
         usable: samples that have a derivative at all, bool [batch] (M is zero for the others); None for all.
         excused: samples whose solve failed and was allowed to: where I - J is singular for them M is zero, no error.
+        rounding: unit of rounding of f's own dtype where that is coarser than the state's, else None.
     """
 
     def __init__(self, rule: GradientRule, products: JacobianProducts, usable: Tensor | None,
-                 excused: Tensor | None) -> None:
+                 excused: Tensor | None, rounding: float | None = None) -> None:
         self._rule, self._products, self._usable, self._excused = rule, products, usable, excused
+        self._rounding = rounding
         self._inverse: Tensor | None = None
         self._coupled = False
         self._asked = 0
@@ -50,7 +53,7 @@ class Operator:
         """Relative residual, in units of rounding, that a solve may leave."""
         if isinstance(self._rule, Exact) and self._rule.linear_tol is not None:
             return self._rule.linear_tol
-        return 0.0
+        return self._rounding or 0.0
 
     def __call__(self, v: Tensor, transposed: bool, many: bool) -> Tensor:
         """M v, or M^T v; `many` says that more right-hand sides are to come.
@@ -140,6 +143,13 @@ class Operator:
         if self._inverse is not None:
             self._inverse = torch.where(failure.systems.reshape(-1, 1, 1), 0.0, self._inverse)
 
+    def _resolvent(self, rule: Exact) -> Resolvent:
+        if self._rounding is None:
+            return Resolvent(rule.linear_tol, rule.linear_max_iter)
+        # Products that are rounded so coarsely give no more after a few dozen steps.
+        return Resolvent(rule.linear_tol or self._rounding / 2, min(rule.linear_max_iter, _COARSE_PRODUCTS),
+                         self._rounding)
+
     def _by_products(self, rule: Exact, v: Tensor, transposed: bool) -> Tensor:
         shape = self._products.shape_of_z
         product = self._products.transposed if transposed else self._products.direct
@@ -150,7 +160,7 @@ class Operator:
         def system(u: Tensor) -> Tensor:
             return product(u) if len(stack) == 1 else product(u.reshape(stack.shape)).reshape(u.shape)
 
-        value, failure = Resolvent(rule.linear_tol, rule.linear_max_iter).attempt(system, together)
+        value, failure = self._resolvent(rule).attempt(system, together)
         value = value.reshape(v.shape)
         if failure is not None:
             samples = Failure(failure.systems.reshape(-1, shape[0]).any(0), failure.reason)

@@ -76,8 +76,9 @@ def attach(rule: GradientRule, f: Map, start: Tensor, first: Tensor, solution: S
     if isinstance(rule, Phantom):
         return _phantom(rule, f, inner, value, z, usable)
     _require_repeatable(value, point, solution, None)
-    products = JacobianProducts(inner, value, usable, _varies(f, start, first, point, value, inner))
-    record = _Record(rule, point.detach(), Operator(rule, products, usable, failed), value, inner)
+    products = JacobianProducts(inner, value, usable, _varies(f, start, first, point, value, inner),
+                               solution.rounding)
+    record = _Record(rule, point.detach(), Operator(rule, products, usable, failed, solution.rounding), value, inner)
     result = _First.apply(record, rule.steps, value)
     if rule.steps > 1:
         seen, kept, anchor = result

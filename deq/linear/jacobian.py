@@ -42,10 +42,13 @@ class JacobianProducts:
         value: f(z), with its graph.
         usable: samples whose graph holds finite numbers, bool [batch]; J counts as zero for the others. None for all.
         varies: whether f was seen to give different values at different z.
+        rounding: unit of rounding of f's dtype where that is coarser than z's.
     """
 
-    def __init__(self, point: Tensor, value: Tensor, usable: Tensor | None = None, varies: bool = False) -> None:
+    def __init__(self, point: Tensor, value: Tensor, usable: Tensor | None = None, varies: bool = False,
+                 rounding: float | None = None) -> None:
         self._point, self._value, self._usable, self._varies = point, value, usable, varies
+        self._rounding = rounding
         self._constant = not value.requires_grad
         self._pullback: tuple[Tensor, Tensor] | None = None
         self._stacking = True
@@ -170,7 +173,8 @@ class JacobianProducts:
         blockwise = torch.matmul(weights.unsqueeze(1), jacobian).squeeze(1)
         size = torch.matmul(weights.abs().unsqueeze(1), jacobian.abs()).squeeze(1)
         eps = torch.finfo(jacobian.dtype).eps
-        bound = (eps**0.75 if jacobian.device.type == "cpu" else eps**0.5) * size.amax()
+        relative = eps**0.75 if jacobian.device.type == "cpu" else eps**0.5
+        bound = max(relative, 4 * (self._rounding or 0.0)) * size.amax()
         coupled = ((whole - blockwise).abs() > bound).any(1) & as_rows(jacobian).isfinite().all(1)
         if bool(coupled.any()):
             raise MapError(

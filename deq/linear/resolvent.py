@@ -22,6 +22,8 @@ __all__ = ["Failure", "Product", "Resolvent"]
 
 Product = Callable[[Tensor], Tensor]
 
+# Residuals that products of a coarser dtype leave, in its units of rounding.
+_PRODUCT_ROUNDINGS = 2.0
 # Krylov steps between restarts, and the state size from which the shorter cycle is taken.
 _CYCLE, _SHORT_CYCLE, _LONG_VECTOR = 50, 16, 4096
 
@@ -41,10 +43,13 @@ class Resolvent:
     Attributes:
         tolerance: relative tolerance of each system; None for 500 times the dtype's rounding unit.
         max_iter: limit on the products of a solve.
+        rounding: relative error of the products themselves where f computes in a coarser dtype than v's; None for none.
+            A residual of a few such units of |v| + |x| is then an answer.
     """
 
     tolerance: float | None
     max_iter: int
+    rounding: float | None = None
 
     def solve(self, product: Product, v: Tensor) -> Tensor:
         """(I - J)^{-1} v, of the shape [batch, ...] of v.
@@ -95,7 +100,10 @@ class Resolvent:
         left = torch.linalg.vector_norm(as_rows(v - value + product(value)), dim=1)
         # Rounding alone may leave a factor of the condition number above the request; two digits are granted to it.
         size = torch.linalg.vector_norm(as_rows(v), dim=1)
-        bad = ~(left <= 100 * rtol * size) & size.isfinite()
+        limit = 100 * rtol * size
+        if self.rounding is not None:
+            limit = _PRODUCT_ROUNDINGS * self.rounding * (size + torch.linalg.vector_norm(as_rows(value), dim=1))
+        bad = ~(left <= limit) & size.isfinite()
         if not bool(bad.any()):
             return value, None
         index = int(bad.nonzero()[0])

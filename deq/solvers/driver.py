@@ -19,6 +19,7 @@ from deq.solvers.base import FixedPointSolver, Point, Problem, State, choose, de
 from deq.solvers.broyden import Broyden
 from deq.solvers.newton import Newton
 from deq.solvers.picard import Picard
+from deq.states import TreeMap, is_plain
 from deq.status import SolveStatus
 
 __all__ = ["SOLVERS", "as_solver", "solve", "solve_from"]
@@ -31,6 +32,9 @@ WINDOW = 32
 COMPACT_BELOW = 0.75
 # A residual below this many units of rounding of |f(z)| that no longer falls is the rounding error of f itself.
 FLOOR = 1000.0
+# The same for an f that computes in bfloat16 or float16 while z is kept in float32: its values are rounded once or a
+# few times. Steps are dear there and digits few, so a shorter window has to do.
+COARSE_FLOOR, COARSE_WINDOW = 4.0, 8
 # Growth over the best residual that no contraction in a reasonable norm shows, sustained for a window.
 GROWTH = 1e5
 
@@ -81,8 +85,14 @@ def _check_arguments(z0: Tensor, inputs: Sequence[Tensor], atol: float, rtol: fl
 class _Run:
     """One call of ``solve``: the samples still in the batch, and the results of those that have finished."""
 
-    def __init__(self, problem: Problem, solver: FixedPointSolver[Any], z: Tensor, atol: float, rtol: float) -> None:
+    def __init__(self, problem: Problem, solver: FixedPointSolver[Any], z: Tensor, atol: float, rtol: float,
+                 rounding: float | None = None) -> None:
         self.problem, self.solver, self.atol, self.rtol = problem, solver, atol, rtol
+        self.rounding = rounding
+        #: Residuals up to this share of |f(z)| that no longer fall are rounding; what to call that.
+        self.floor = FLOOR * torch.finfo(z.dtype).eps if rounding is None else COARSE_FLOOR * rounding
+        self.rest = SolveStatus.STAGNATED if rounding is None else SolveStatus.AT_ROUNDING
+        self.window = WINDOW if rounding is None else COARSE_WINDOW
         batch = len(z)
         self.result = z.clone()
         self.codes, self.iterations, self.evaluations = z.new_zeros((3, batch), dtype=torch.int64).unbind()
@@ -144,35 +154,38 @@ class _Run:
 
     def stop_hopeless(self, point: Point, iteration: int) -> None:
         """Finish the samples whose iterates repeat, blow up or rest at the rounding error; checked now and then."""
-        since = iteration % WINDOW
+        since = iteration % self.window
         eps = torch.finfo(point.z.dtype).eps
         no_gain = self.active & (self.best_norm >= 0.999 * self.window_best)
         if since in (2, 3, 4):
             distance = self.norms(point.z - self.window_z)
             size = self.norms(point.z)
             scale = torch.minimum(point.norm, self.window_norm)
-            repeats = no_gain & (distance <= 1e-5 * scale + 4 * eps * size) & (point.norm > FLOOR * eps * size)
+            repeats = no_gain & (distance <= 1e-5 * scale + 4 * eps * size) & (point.norm > self.floor * size)
             if bool(repeats.any()):
                 self.finish(repeats, SolveStatus.CYCLING, self.best_z, iteration)
         if since == 0:
             if iteration:
                 size = self.norms(self.best_z)
-                resting = no_gain & (self.best_norm <= FLOOR * eps * size)
+                resting = no_gain & (self.best_norm <= self.floor * size)
                 growing = no_gain & (point.norm > GROWTH * self.best_norm) & ~resting
                 if bool((resting | growing).any()):
-                    self.finish(resting, SolveStatus.STAGNATED, self.best_z, iteration)
+                    self.finish(resting, self.rest, self.best_z, iteration)
                     self.finish(growing, SolveStatus.DIVERGED, self.best_z, iteration)
             self.window_best, self.window_z, self.window_norm = self.best_norm, point.z, point.norm
 
     def stop_failed(self, failed: Tensor, point: Point, iteration: int) -> None:
         """Finish the samples for which the solver found no step."""
         size = self.norms(point.value)
-        resting = point.norm <= FLOOR * torch.finfo(size.dtype).eps * size
-        self.finish(failed & self.active & resting, SolveStatus.STAGNATED, self.best_z, iteration)
+        resting = point.norm <= self.floor * size
+        self.finish(failed & self.active & resting, self.rest, self.best_z, iteration)
         self.finish(failed & self.active, SolveStatus.LINEAR_SOLVE_FAILED, self.best_z, iteration)
 
     def stop_all(self, point: Point, iteration: int) -> None:
         """The limit is reached."""
+        if self.rounding is not None:
+            near = self.active & (self.best_norm <= self.floor * self.norms(self.best_z))
+            self.finish(near, self.rest, self.best_z, iteration)
         grew = self.active & (self.best_norm >= 0.999 * self.first_norm)
         grew |= self.active & (point.norm > 10 * self.first_norm)
         self.finish(grew, SolveStatus.DIVERGED, self.best_z, iteration)
@@ -234,7 +247,7 @@ class _Run:
             else:
                 self.best_z = choose(better, point.z, self.best_z)
                 self.best_norm = torch.where(better, point.norm, self.best_norm)
-            if iteration % WINDOW in (0, 2, 3, 4):
+            if iteration % self.window in (0, 2, 3, 4):
                 self.stop_hopeless(point, iteration)
             if iteration == max_iter:
                 self.stop_all(point, iteration)
@@ -254,9 +267,9 @@ class _Run:
             z = step.z if self.done is None else step.z.index_copy(0, self.done, self.resting_place)
 
 
-def solve(f: Callable[..., Tensor], z0: Tensor, *, inputs: Sequence[Tensor] = (),
+def solve(f: Callable[..., Any], z0: Any, *, inputs: Sequence[Any] = (),
           solver: str | FixedPointSolver[Any] = "anderson", tol: float = 1e-6, atol: float | None = None,
-          rtol: float | None = None, max_iter: int = 128) -> Solution:
+          rtol: float | None = None, max_iter: int = 128, scale: Any = None) -> Solution:
     """Solve z = f(z, *inputs) for every sample of a batch on its own, without derivatives.
 
     A sample has converged when |f(z) - z| <= atol + rtol |f(z)| in the 2-norm over its trailing dimensions. It is not
@@ -266,13 +279,16 @@ def solve(f: Callable[..., Tensor], z0: Tensor, *, inputs: Sequence[Tensor] = ()
 
     Args:
         f: map from [batch, ...] to [batch, ...]; the samples must not influence each other.
-        z0: where to start, [batch, ...], float32 or float64; the last solution of a similar problem is a warm start.
-        inputs: tensors with the batch as first dimension that f gets after z.
+        z0: where to start, [batch, ...], or a tree of such (tuple, list, dict, dataclass, nested); the last solution of
+            a similar problem is a warm start. float32, float64, complex; bfloat16 and float16 are iterated in float32.
+        inputs: tensors, or trees of tensors, with the batch as first dimension that f gets after z.
         solver: "picard", "anderson", "broyden", "newton", or a solver object.
         tol: value of atol and of rtol where these are not given.
         atol: absolute tolerance.
         rtol: relative tolerance.
         max_iter: limit on the number of steps.
+        scale: a number, or a tree of numbers like z0: the units in which the entries of each leaf count in the residual
+            norm of a sample, which is that of all its leaves together.
 
     Returns:
         The solution; look at ``converged`` or call ``raise_if_failed``, a failure is not raised here.
@@ -280,8 +296,13 @@ def solve(f: Callable[..., Tensor], z0: Tensor, *, inputs: Sequence[Tensor] = ()
     Raises:
         ValueError: unknown solver, tolerance or limit out of range, inputs that do not fit the batch, or f returns
             another shape or device.
-        TypeError: z0 is not a float32 or float64 tensor, or f returns another dtype.
+        TypeError: z0 holds no floating or complex tensors, or f returns another dtype.
     """
+    inputs = tuple(inputs)
+    if not is_plain(z0, inputs, scale):
+        tree = TreeMap(f, z0, inputs, scale)
+        return tree.solution(solve_from(tree, tree.start, None, inputs=tree.inputs, solver=solver, tol=tol, atol=atol,
+                                        rtol=rtol, max_iter=max_iter, rounding=tree.rounding))
     return solve_from(f, z0, None, inputs=inputs, solver=solver, tol=tol, atol=atol, rtol=rtol, max_iter=max_iter)
 
 
@@ -289,8 +310,11 @@ def solve(f: Callable[..., Tensor], z0: Tensor, *, inputs: Sequence[Tensor] = ()
 @full_precision
 def solve_from(f: Callable[..., Tensor], z0: Tensor, value: Tensor | None, *, inputs: Sequence[Tensor] = (),
                solver: str | FixedPointSolver[Any] = "anderson", tol: float = 1e-6, atol: float | None = None,
-               rtol: float | None = None, max_iter: int = 128) -> Solution:
-    """`solve` for a caller that has evaluated f already: value is f(z0, *inputs), or None. Arguments as there."""
+               rtol: float | None = None, max_iter: int = 128, rounding: float | None = None) -> Solution:
+    """`solve` for a caller that has evaluated f already: value is f(z0, *inputs), or None. Arguments as there.
+
+    rounding: unit of rounding of f's own dtype, where that is coarser than z0's.
+    """
     chosen = as_solver(solver)
     if not tol > 0:
         raise ValueError(f"tol is {tol}; it must be positive")
@@ -299,13 +323,14 @@ def solve_from(f: Callable[..., Tensor], z0: Tensor, value: Tensor | None, *, in
     _check_arguments(z0, inputs, atol, rtol, max_iter)
     z0, inputs = z0.detach(), tuple(tensor.detach() for tensor in inputs)
     problem = Problem(f, z0, inputs)
-    run = _Run(problem, chosen, z0.reshape(len(z0), z0[:1].numel() if len(z0) else 0), atol, rtol)
+    run = _Run(problem, chosen, z0.reshape(len(z0), z0[:1].numel() if len(z0) else 0), atol, rtol, rounding)
     if len(z0):
         run.loop(run.result, max_iter, None if value is None else problem.accept(value, run.result))
     solution, fresh = _checked(run, Problem(f, z0, inputs), z0.shape)
     if inputs and not bool(solution.converged.all()) and problem.rows_matter(run.result, fresh, solution.tolerance):
         # f holds a tensor with a row a sample, or samples look at each other: none may leave it.
-        return solve_from(lambda z: f(z, *inputs), z0, None, solver=chosen, atol=atol, rtol=rtol, max_iter=max_iter)
+        return solve_from(lambda z: f(z, *inputs), z0, None, solver=chosen, atol=atol, rtol=rtol, max_iter=max_iter,
+                          rounding=rounding)
     return solution
 
 
@@ -314,10 +339,12 @@ def _checked(run: _Run, problem: Problem, shape: torch.Size) -> tuple[Solution, 
     value = problem.evaluate(run.result) if len(run.result) else run.result
     residual, size = run.norms(value - run.result), run.norms(value)
     limit = run.atol + run.rtol * size
+    if run.rounding is not None:
+        limit = torch.maximum(limit, run.floor * size)
     # Dropping rows changes the order of summation inside f: one rounding error of the value.
     met = residual <= limit + torch.finfo(size.dtype).eps * size
-    converged = run.codes == SolveStatus.CONVERGED.code
+    converged = (run.codes == SolveStatus.CONVERGED.code) | (run.codes == SolveStatus.AT_ROUNDING.code)
     codes = torch.where(converged & ~met, SolveStatus.RESIDUAL_TOO_LARGE.code, run.codes)
     return Solution(z=run.result.reshape(shape), converged=converged & met, residual=residual,
                     iterations=run.iterations, evaluations=run.evaluations + 1, status=codes, tolerance=limit,
-                    solver=run.solver.name), value
+                    solver=run.solver.name, rounding=run.rounding), value

@@ -39,7 +39,7 @@ class Shifted(deq.EquilibriumDensity):
 
 class Doubled(deq.DEQ):
     def forward(self, x: Tensor, z0: Tensor | None = None) -> Tensor:
-        return 2 * super().forward(x, z0)
+        return 2 * super().forward(x, z0=z0)
 
 
 def hooked_cell() -> nn.Module:
