@@ -16,6 +16,7 @@ from deq.gradients.rules import Exact, GradientRule
 from deq.interop.closure import ClosedMap, Map, close, explain_failure, require_closed
 from deq.interop.compilation import original
 from deq.interop.precision import autocast_active, in_full_precision, refuse_autocast, without_autocast
+from deq.interop.pytree import leaves, map_tensors
 from deq.interop.transforms import derivatives_possible, detached, has_tangent, transforms_active, without_tangents
 from deq.solution import Solution
 from deq.solvers import FixedPointSolver
@@ -87,12 +88,12 @@ def equilibrium_and_solution(f: Callable[..., Any], z0: Any, *, inputs: Sequence
         raise ValueError(f"on_failure must be 'raise', 'warn' or 'ignore', got {on_failure!r}")
 
     inputs = tuple(inputs)
+    if any(isinstance(leaf, Tensor) and autocast_active(leaf) for leaf in leaves(z0)):
+        # Layers before this one rounded to half precision, which f's own tensors do not have.
+        z0, inputs = map_tensors(in_full_precision, z0), map_tensors(in_full_precision, inputs)
     if not is_plain(z0, inputs, scale):
         return _of_tree(TreeMap(f, z0, inputs, scale), rule, on_failure, solver_options)
     start = z0.detach()
-    if autocast_active(start):  # layers before this one round to half precision, in which there is no fixed point
-        start = in_full_precision(start)
-        inputs = tuple(in_full_precision(tensor) for tensor in inputs)
     if not transforms_active():
         with without_autocast(start):
             z, solution = _recorded(f, start, inputs, rule, on_failure, solver_options)
