@@ -87,24 +87,24 @@ def equilibrium_and_solution(f: Callable[..., Any], z0: Any, *, inputs: Sequence
     if on_failure not in ("raise", "warn", "ignore"):
         raise ValueError(f"on_failure must be 'raise', 'warn' or 'ignore', got {on_failure!r}")
 
-    inputs = tuple(inputs)
+    given: tuple[Any, ...] = tuple(inputs)
     if any(isinstance(leaf, Tensor) and autocast_active(leaf) for leaf in leaves(z0)):
         # Layers before this one rounded to half precision, which f's own tensors do not have.
-        z0, inputs = map_tensors(in_full_precision, z0), map_tensors(in_full_precision, inputs)
-    if not is_plain(z0, inputs, scale):
-        return _of_tree(TreeMap(f, z0, inputs, scale), rule, on_failure, solver_options)
+        z0, given = map_tensors(in_full_precision, z0), map_tensors(in_full_precision, given)
+    if not is_plain(z0, given, scale):
+        return _of_tree(TreeMap(f, z0, given, scale), rule, on_failure, solver_options)
     start = z0.detach()
     if not transforms_active():
         with without_autocast(start):
-            z, solution = _recorded(f, start, inputs, rule, on_failure, solver_options)
+            z, solution = _recorded(f, start, given, rule, on_failure, solver_options)
         if listening():
             most = int(solution.iterations.max()) if len(solution.iterations) else None
-            announce(Solved(f, inputs, solution.z, rule, most))
+            announce(Solved(f, given, solution.z, rule, most))
         return z, solution
     if isinstance(rule, Exact):
         refuse_autocast(start, "an exact equilibrium under a torch.func transform")
     with without_autocast(start):
-        return _transformed(f, start, inputs, rule, on_failure, solver_options)
+        return _transformed(f, start, given, rule, on_failure, solver_options)
 
 
 def _of_tree(tree: TreeMap, rule: GradientRule, on_failure: OnFailure,
