@@ -1,8 +1,8 @@
 """An equilibrium under batch normalisation: the answer to one sample depends on its neighbours.
 
-In training mode BatchNorm couples the samples of a batch, so there is one equilibrium of the whole batch and none of a
-sample; solvers that stop sample by sample, and gradients that treat samples apart, are wrong there. In eval mode, or with
-a normalisation over features, samples are their own.
+In training mode BatchNorm couples the samples of a batch, so there is one equilibrium of the whole batch and
+none of a sample; solvers that stop sample by sample, and gradients that treat samples apart, are wrong there.
+In eval mode, or with a normalisation over features, samples are their own.
 """
 
 import torch

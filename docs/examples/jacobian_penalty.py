@@ -1,8 +1,8 @@
 """A Jacobian penalty without a gradient: it is logged, it falls or rises, and it trains nothing.
 
-Hutchinson's estimate |v^T J|^2 needs `create_graph=True` where it is computed: without it the number is right and a constant
-to autograd. `deq.jacobian_penalty` has a gradient. Two trainings from the same weights, penalty alone, show the difference;
-the audit measures the spectral radius that each leaves.
+Hutchinson's estimate |v^T J|^2 needs `create_graph=True` where it is computed: without it the number is right
+and a constant to autograd. `deq.jacobian_penalty` has a gradient. Two trainings from the same weights, penalty
+alone, show the difference; the audit measures the spectral radius that each leaves.
 """
 
 import torch
@@ -46,7 +46,7 @@ def train(penalty) -> tuple[float, bool]:
 def main() -> None:
     without, silent = train(penalty_without_gradient)
     having, carried = train(deq.jacobian_penalty)
-    print(f"radius after training on a penalty without gradient: {without:.3f}; with deq.jacobian_penalty: {having:.3f}")
+    print(f"radius after training without a gradient of the penalty: {without:.3f}; with one: {having:.3f}")
     assert not silent
     assert carried
     assert having < 0.8 * without

@@ -1,8 +1,9 @@
 """A recursive reasoner trained with a one-step gradient, audited before and after training.
 
-Two states, slow and fast, are iterated to an equilibrium; only the last step carries a gradient, as in many recursive
-reasoners. The task is to add three digits modulo four, given as tokens. Before training the map contracts strongly and one
-step is nearly the whole gradient; training raises the spectral radius, and the same one step means less and less.
+Two states, slow and fast, are iterated to an equilibrium; only the last step carries a gradient, as in many
+recursive reasoners. The task is to add three digits modulo four, given as tokens. Before training the map
+contracts strongly and one step is nearly the whole gradient; training raises the spectral radius, and the same
+one step means less and less.
 """
 
 import torch

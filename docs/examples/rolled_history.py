@@ -1,8 +1,9 @@
 """A solver that returns 0 as converged: Anderson's history is rolled while half of it is still empty.
 
-The newest pair is written into the last slot after a roll, but the first `k` slots enter the least-squares problem. As long
-as the history is not full, those are zeros: their residual f - z is 0 - 0, so the solver sees a residual of exactly 0, stops,
-and returns the combination of zeros. No residual that is taken from the history can show it; one that is evaluated afresh does.
+The newest pair is written into the last slot after a roll, but the first `k` slots enter the least-squares
+problem. As long as the history is not full, those are zeros: their residual f - z is 0 - 0, so the solver sees
+a residual of exactly 0, stops, and returns the combination of zeros. No residual that is taken from the history
+can show it; one that is evaluated afresh does.
 """
 
 import torch
