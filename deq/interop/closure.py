@@ -144,7 +144,7 @@ def require_closed(function: Map, z: Tensor, captured: Sequence[Tensor]) -> None
 
 
 def close(function: Map, z: Tensor) -> tuple[ClosedMap, Tensor]:
-    """Find what `function` closes over by running it once at z (without gradients).
+    """Find what `function` closes over by running it at z: once to fill its caches, once to watch it.
 
     Args:
         function: f(z), made of torch operations; deterministic.
@@ -158,6 +158,9 @@ def close(function: Map, z: Tensor) -> tuple[ClosedMap, Tensor]:
     """
     function, watch = original(function), _Capture(z)
     try:
+        # What f keeps from its first call must carry a graph, and belongs to what it closes over from then on.
+        with torch.enable_grad():
+            function(z)
         with torch.no_grad(), watch:
             value = function(z)
     except (RuntimeError, TypeError) as error:

@@ -89,7 +89,7 @@ class JacobianProducts:
                                "equilibrium evaluates f several times: use a copy in f (buffer.clone()).")
             raise
 
-    def _many(self, value: Tensor, point: Tensor, v: Tensor) -> Tensor:
+    def _many(self, value: Tensor, point: Tensor, v: Tensor, unchecked: bool = False) -> Tensor:
         """Pull v [*stack, *value.shape] back to the point, [*stack, *point.shape], without a graph."""
         if v.dim() == value.dim() or not value.requires_grad:
             found = None if self._constant else self._pull(value, point, v)
@@ -99,7 +99,7 @@ class JacobianProducts:
                 return v.new_zeros((*v.shape[:v.dim() - value.dim()], *point.shape))
             return found.detach()
         rows = v.reshape(-1, *value.shape)
-        pulled = self._stacked(value, point, rows) if self._stacking and len(rows) > 1 else None
+        pulled = self._stacked(value, point, rows, unchecked) if self._stacking and len(rows) > 1 else None
         if pulled is None:
             singles = [self._many(value, point, row) for row in rows]
             pulled = torch.stack(singles) if singles else v.new_zeros((0, *point.shape))
@@ -117,7 +117,7 @@ class JacobianProducts:
                 "(numpy, .detach(), .item(), torch.no_grad()). Write f in torch operations on z")
         self._constant = True
 
-    def _stacked(self, value: Tensor, point: Tensor, rows: Tensor) -> Tensor | None:
+    def _stacked(self, value: Tensor, point: Tensor, rows: Tensor, unchecked: bool) -> Tensor | None:
         """All rows in one pass; None where the graph does not take them together."""
         try:
             pulled = self._pull(value, point, rows, is_grads_batched=True)
@@ -126,7 +126,7 @@ class JacobianProducts:
             return None
         if pulled is None:
             return None
-        if not self._trusted:
+        if not self._trusted and not unchecked:
             # Batching can go wrong without a word where f brings its own backward code: the sum of all tells.
             once = self._pull(value, point, rows.sum(0))
             assert once is not None
@@ -156,29 +156,32 @@ class JacobianProducts:
             seeds = torch.zeros((count, n), dtype=point.dtype, device=point.device)
             seeds[torch.arange(count), torch.arange(start, start + count)] = 1
             cotangents = seeds.reshape(count, 1, *point.shape[1:]).expand(count, *point.shape)
-            block = self.transposed(cotangents)
+            block = self._masked(self._many(self._value, point, cotangents, unchecked=True))
             if self._constant:
                 return jacobian.zero_()
             jacobian[:, start:start + count] = block.reshape(count, batch, n).transpose(0, 1)
-        if batch > 1:
-            self._require_independence(jacobian)
+        if not self._is_whole(jacobian):
+            if batching := self._stacking and n > 1:
+                self._stacking = False  # the fault may be in the batching alone: once more, row by row
+            if not batching:
+                raise MapError(
+                    "f couples the samples of the batch (batch normalisation in training mode, a mean over the batch), "
+                    "so its Jacobian is not one block a sample, which Exact(linear='dense') needs. Take "
+                    "Exact(linear='krylov'), which is right for coupled samples too, or make f work sample by sample "
+                    "(.eval(), or a normalisation within each sample)")
+            return self.blocks()
         return jacobian
 
-    def _require_independence(self, jacobian: Tensor) -> None:
-        """Weights that differ from sample to sample give another J^T v than the blocks if samples are coupled."""
+    def _is_whole(self, jacobian: Tensor) -> bool:
+        """Whether the blocks give J^T v for one v of the whole batch, whose weights differ from sample to sample."""
         batch, n = jacobian.shape[:2]
         angles = torch.arange(1, batch * n + 1, dtype=jacobian.dtype, device=jacobian.device)
         weights = torch.sin(1.7 * angles + 0.1 * angles.square().remainder(97.0)).reshape(batch, n)
         whole = as_rows(self.transposed(weights.reshape(self._point.shape)))
         blockwise = torch.matmul(weights.unsqueeze(1), jacobian).squeeze(1)
-        size = torch.matmul(weights.abs().unsqueeze(1), jacobian.abs()).squeeze(1)
+        size = torch.linalg.vector_norm(jacobian, dim=(1, 2)) * n**0.5
         eps = torch.finfo(jacobian.dtype).eps
         relative = eps**0.75 if jacobian.device.type == "cpu" else eps**0.5
-        bound = max(relative, 4 * (self._rounding or 0.0)) * size.amax()
-        coupled = ((whole - blockwise).abs() > bound).any(1) & as_rows(jacobian).isfinite().all(1)
-        if bool(coupled.any()):
-            raise MapError(
-                "f couples the samples of the batch (batch normalisation in training mode, a mean over the batch), so "
-                "its Jacobian is not one block a sample, which Exact(linear='dense') needs. Take "
-                "Exact(linear='krylov'), which is right for coupled samples too, or make f work sample by sample "
-                "(.eval(), or a normalisation within each sample)")
+        bound = max(relative, 4 * (self._rounding or 0.0)) * size.nan_to_num(0.0).amax()
+        finite = as_rows(jacobian).isfinite().all(1)
+        return not bool((((whole - blockwise).abs() > bound).any(1) & finite).any())
