@@ -1,0 +1,1 @@
+"""The call conventions of other libraries, with this library's derivatives behind them."""
