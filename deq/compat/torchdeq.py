@@ -88,7 +88,7 @@ class TorchDEQ(nn.Module):
 
     def forward(self, func: Callable[..., Any], z_init: Tensor | Sequence[Tensor], *,
                 solver_kwargs: Mapping[str, Any] | None = None, sradius_mode: bool = False,
-                **_: Any) -> tuple[list[Any], dict[str, Tensor]]:
+                **ignored: Any) -> tuple[list[Any], dict[str, Tensor]]:
         """States and statistics.
 
         Args:
