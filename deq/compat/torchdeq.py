@@ -96,6 +96,7 @@ class TorchDEQ(nn.Module):
             z_init: start, [batch, ...], or a list of such.
             solver_kwargs: `f_max_iter`, `tau` for this call.
             sradius_mode: whether to estimate the spectral radius of df/dz, outside of training.
+            ignored: what torchdeq takes here and has no use for (`backward_writer`: there is no backward solver).
 
         Returns:
             A list of states in the form of z_init (in training those that n_states, indexing, sup_gap and sup_loc ask
