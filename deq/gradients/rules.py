@@ -113,8 +113,8 @@ class Exact(GradientRule):
     Args:
         order: number of steps K, and the highest total order of derivative.
         linear: "dense" forms and inverts I - J for each sample, "krylov" never forms it, "auto" takes the cheaper. A
-            Krylov solve goes on from plain iteration to BiCGStab to GMRES as far as it must; for large float64 states
-            it works in float32, where f runs in that too, and refines to the tolerance in float64.
+            Krylov solve goes on from plain iteration to BiCGStab to GMRES as far as it must; it takes coupled samples.
+            A backward pass that nothing differentiates takes one solve and, under "auto", no inverse.
         linear_tol: relative tolerance of the Krylov solves; None for 500 times the dtype's rounding unit.
         linear_max_iter: bound on Krylov iterations; a solve that needs more raises.
     """
