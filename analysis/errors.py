@@ -31,3 +31,7 @@ class NoEquivalentNetwork(ValueError):
     def __init__(self, message: str, **certificate: float | int | str) -> None:
         super().__init__(message)
         self.certificate = certificate
+
+
+class DepthNotDecided(NoEquivalentNetwork):
+    """No network was found up to the depth that was tried, and nothing says that there is none beyond it."""

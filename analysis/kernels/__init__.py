@@ -8,4 +8,4 @@ from analysis.kernels.explicit import explicit_kernels as explicit_kernels
 from analysis.kernels.implicit import DeqKernels as DeqKernels
 from analysis.kernels.implicit import NtkConvention as NtkConvention
 from analysis.kernels.implicit import deq_kernels as deq_kernels
-from analysis.kernels.smoothness import NotPiecewiseSmooth as NotPiecewiseSmooth
+from analysis.gaussian.panels import NotPiecewiseSmooth as NotPiecewiseSmooth

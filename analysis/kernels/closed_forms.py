@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from analysis.gaussian.closed import anchored
 from analysis.kernels.covariance import Pair
 
 Array = NDArray[np.float64]
@@ -17,7 +18,7 @@ Form = tuple[Array, Array]
 _TWO_PI = 2 * np.pi
 
 
-def _sine_minus_angle(psi: Array, sine: Array, cosine: Array) -> Array:
+def sine_minus_angle(psi: Array, sine: Array, cosine: Array) -> Array:
     """sin(psi) - psi cos(psi), by its series where the two terms cancel (psi^3 / 3 for small psi)."""
     direct = sine - psi * cosine
     small = psi < 0.3
@@ -35,7 +36,7 @@ def _sine_minus_angle(psi: Array, sine: Array, cosine: Array) -> Array:
 def relu(p: Pair) -> Form:
     """Arc-cosine kernels of order 1 and 0 (Cho and Saul 2009, eqs. 6 and 5)."""
     psi = np.arctan2(p.sine, -p.rho)  # pi - angle, accurate at both ends
-    return p.sd_u * p.sd_v * _sine_minus_angle(psi, p.sine, -p.rho) / _TWO_PI, psi / _TWO_PI
+    return p.sd_u * p.sd_v * sine_minus_angle(psi, p.sine, -p.rho) / _TWO_PI, psi / _TWO_PI
 
 
 def two_slopes(p: Pair, positive: float, negative: float) -> Form:
@@ -75,6 +76,12 @@ def cos(p: Pair) -> Form:
     """exp(-(suu + svv)/2) cosh(suv), and sinh for the derivative."""
     odd, even = _sine_and_cosine(p)
     return even, odd
+
+
+def cos_covariance(p: Pair) -> Array:
+    """E[cos u cos v] - E cos u E cos v = exp(-(suu + svv)/2) (cosh(suv) - 1), without cancellation or overflow."""
+    size = np.abs(p.suv)
+    return 0.5 * np.exp(-0.5 * (p.suu + p.svv - 2 * size)) * np.square(np.expm1(-size))
 
 
 def _monomials(p: Pair, a: int, b: int) -> Array:
@@ -147,18 +154,25 @@ def _mean_relu(sd: Array, t: float) -> Array:
 def piecewise_linear(p: Pair, start: float, slope: float, kinks: Sequence[tuple[float, float]]) -> Form:
     """phi(x) = start + slope x + sum (jump relu(x - t)) over `kinks` = ((t, jump), ...); variances must be positive.
 
-    Truncated moments of the bivariate normal (Rosenbaum 1961) with Owen's T for the orthant probability.
+    Truncated moments of the bivariate normal (Rosenbaum 1961) with Owen's T for the orthant probability, from phi's
+    line at 0: a kink below 0 acts on its left, so one that is many standard deviations away costs no digits.
     """
-    value = start * start + slope * slope * p.suv
-    derivative = np.full_like(p.suv, slope * slope)
+    value_at_zero, own = anchored(start, slope, kinks)
+    value = value_at_zero * value_at_zero + own * own * p.suv
+    derivative = np.full_like(p.suv, own * own)
     for t, jump in kinks:
-        value = value + start * jump * (_mean_relu(p.sd_u, t) + _mean_relu(p.sd_v, t))
-        above_u, above_v = special.ndtr(-t / p.sd_u), special.ndtr(-t / p.sd_v)
-        value = value + slope * jump * p.suv * (above_u + above_v)  # Stein: E[u (v-t)+] = suv P(v > t)
-        derivative = derivative + slope * jump * (above_u + above_v)
+        side, far = (-1.0, -t) if t < 0 else (1.0, t)
+        value = value + value_at_zero * jump * (_mean_relu(p.sd_u, far) + _mean_relu(p.sd_v, far))
+        beyond = special.ndtr(-far / p.sd_u) + special.ndtr(-far / p.sd_v)
+        value = value + side * own * jump * p.suv * beyond  # Stein: E[u (v-t)+] = suv P(v > t)
+        derivative = derivative + side * own * jump * beyond
         for other, other_jump in kinks:
-            both, probability = _shifted_relus(p, t, other)
-            value, derivative = value + jump * other_jump * both, derivative + jump * other_jump * probability
+            other_side, other_far = (-1.0, -other) if other < 0 else (1.0, other)
+            sign = side * other_side
+            flipped = p if sign > 0 else Pair(p.suu, p.svv, -p.suv, p.sd_u, p.sd_v, -p.rho, p.sine)
+            both, probability = _shifted_relus(flipped, far, other_far)
+            value = value + jump * other_jump * both
+            derivative = derivative + sign * jump * other_jump * probability
     return value, derivative
 
 

@@ -7,26 +7,32 @@ from numpy.typing import NDArray
 
 from analysis.activations import Activation
 from analysis.errors import NoSolution
-from analysis.kernels.gaussian_rules import moments, second_moment_and_slope
+from analysis.gaussian.fixed_points import Curve, polish, scan
+from analysis.gaussian.moments import form_of, moments_at
 
 Array = NDArray[np.float64]
 
-_EPS = float(np.finfo(float).eps)
+_SPAN = 1e8
 
 
-def _gap(activation: Activation, a2: float, drive: Array, variance: Array) -> tuple[Array, Array]:
-    """The gap s - a2 h(s) - drive and its derivative."""
-    value, slope = second_moment_and_slope(activation, np.maximum(variance, 1e-200))
-    return variance - a2 * value - drive, 1 - a2 * slope
+def second_moment(activation: Activation, shift: float = 0.0) -> Curve:
+    """h(s) = E (phi(sqrt(s) xi) - shift)^2 and its derivative, as a function of s."""
+    def curve(s: Array) -> tuple[Array, Array]:
+        sd = np.sqrt(s)
+        at = moments_at(activation, sd, form=form_of(activation, float(sd.max())))
+        return at.second(shift), at.second_slope(shift)
+
+    return curve
 
 
-def solve_diagonal(activation: Activation, a2: float, drive: Array) -> Array:
+def solve_diagonal(activation: Activation, a2: float, drive: Array, *, shift: float = 0.0) -> Array:
     """The least fixed point of every sample's variance, which iteration from 0 approaches, [n].
 
     Args:
-        activation: phi, centred by the caller if it is to be.
+        activation: phi, not centred.
         a2: sigma_a^2.
         drive: sigma_b^2 |x_i|^2, [n].
+        shift: the constant taken from phi.
 
     Raises:
         NoSolution: the gap keeps its sign up to a hundred million times the drive.
@@ -35,35 +41,31 @@ def solve_diagonal(activation: Activation, a2: float, drive: Array) -> Array:
     if a2 == 0:
         return drive.copy()
     points, inverse = np.unique(drive, return_inverse=True)
-    low = points.copy()                      # gap(drive) = -a2 h <= 0
-    at_zero = float(np.square(activation.value(np.zeros(1)))[0])
-    scale = max(float(points.max()), a2 * at_zero, 1e-12)
-    high = np.maximum(points, 1e-30) + 0.25 * scale
-    open_ = np.ones(len(points), dtype=bool)
-    for _ in range(200):
-        gap, _slope = _gap(activation, a2, points[open_], high[open_])
-        index = np.flatnonzero(open_)
-        low[index[gap <= 0]] = high[index[gap <= 0]]
-        high[index[gap <= 0]] += 0.25 * np.maximum(high[index[gap <= 0]], scale)
-        open_[index[gap > 0]] = False
-        if not open_.any():
-            break
-        if float(high.max()) > 1e8 * scale:
-            raise NoSolution(
-                f"sigma_a2 = {a2:g} is too large for {activation.name}: the variance of the pre-activations has no "
-                f"fixed point up to {1e8 * scale:.3g} (sigma_a^2 E phi^2 outgrows it); take a smaller sigma_a2")
-    s = 0.5 * (low + high)
-    for _ in range(200):
-        gap, slope = _gap(activation, a2, points, s)
-        low, high = np.where(gap <= 0, s, low), np.where(gap >= 0, s, high)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            trial = s - gap / slope
-        new = np.where((trial >= low) & (trial <= high), trial, 0.5 * (low + high))
-        moved = np.abs(new - s)
-        s = new
-        if np.all((moved <= 2 * _EPS * s) | (high - low <= 2 * _EPS * high)):
-            break
-    return s[inverse]
+    at_zero = float(activation.value(np.zeros(1))[0] - shift) ** 2
+    result = np.zeros(len(points))
+    # Without drive and with phi(0) = 0 the least fixed point is 0 itself.
+    driven = np.flatnonzero(points + a2 * at_zero > 0)
+    if not driven.size:
+        return result[inverse]
+    wanted = points[driven]
+    curve = second_moment(activation, shift)
+    start = float(wanted.min() if wanted.min() > 0 else a2 * at_zero)
+    if wanted.min() == 0:  # s >= a2 inf h: start where the level is still below 0
+        for _ in range(60):
+            if start <= a2 * float(curve(np.array([start]))[0][0]):
+                break
+            start *= 0.5
+    scale = max(float(wanted.max()), a2 * at_zero)
+    seen = scan(curve, a2, start, _SPAN * scale, enough=float(wanted.max()))
+    low, high, there = seen.first_bracket(wanted)
+    if not there.all():
+        if seen.stopped is not None:
+            raise seen.stopped
+        raise NoSolution(
+            f"sigma_a2 = {a2:g} is too large for {activation.name}: the variance of the pre-activations has no "
+            f"fixed point up to {_SPAN * scale:.3g} (sigma_a^2 E phi^2 outgrows it); take a smaller sigma_a2")
+    result[driven] = polish(curve, a2, wanted, low, high)
+    return result[inverse]
 
 
 def centring_shift(activation: Activation, a2: float, drive: float) -> float:
@@ -77,21 +79,19 @@ def centring_shift(activation: Activation, a2: float, drive: float) -> float:
     Raises:
         NoSolution: there is no root up to a hundred million times the drive.
     """
+    def curve(s: Array) -> tuple[Array, Array]:
+        sd = np.sqrt(s)
+        at = moments_at(activation, sd, form=form_of(activation, float(sd.max())))
+        return at.variance, 0.5 * at.square_curvature
 
-    def gap(s: float) -> float:
-        found = moments(activation, np.array([np.sqrt(s)]), with_slope=False)
-        return s - a2 * float(found.second[0] - found.mean[0] ** 2) - drive
-
-    low = max(drive, 1e-300)
-    high = 1.25 * low
-    while a2 > 0 and gap(high) < 0:
-        low, high = high, 1.25 * high
-        if high > 1e8 * max(drive, 1e-12):
+    s = np.array([drive])
+    if a2 > 0 and drive > 0:
+        seen = scan(curve, a2, drive, _SPAN * drive, enough=drive)
+        low, high, there = seen.first_bracket(s)
+        if not there[0]:
+            if seen.stopped is not None:
+                raise seen.stopped
             raise NoSolution(f"sigma_a2 = {a2:g} is too large for centred {activation.name}: "
-                                        "the tau equation has no root; take a smaller sigma_a2")
-    for _ in range(200):
-        middle = 0.5 * (low + high)
-        if middle in (low, high):
-            break
-        low, high = (middle, high) if gap(middle) < 0 else (low, middle)
-    return float(moments(activation, np.array([np.sqrt(0.5 * (low + high))]), with_slope=False).mean[0])
+                             "the tau equation has no root; take a smaller sigma_a2")
+        s = polish(curve, a2, s, low, high)
+    return float(moments_at(activation, np.sqrt(s)).mean[0])

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from analysis.activations import Activation, as_activation
 from analysis.kernels import closed_forms, mehler, quadrature
 from analysis.kernels.covariance import Pair, pair
-from analysis.kernels.smoothness import NotPiecewiseSmooth
+from analysis.gaussian.panels import NotPiecewiseSmooth
 
 Array = NDArray[np.float64]
 

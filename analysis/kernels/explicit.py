@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.activations import Activation, as_activation
+from analysis.gaussian import moments_at
 from analysis.kernels.blocks import for_each_block
-from analysis.kernels.gaussian_rules import moments
-from analysis.kernels.implicit import check_data
+from analysis.kernels.doors import Samples, check_data
 from analysis.kernels.kernel_map import KernelMap
 
 Array = NDArray[np.float64]
@@ -59,6 +59,7 @@ def explicit_kernels(
     depth: int | None = None,
     variances: Sequence[float] | float = 1.0,
     centre: bool = False,
+    samples: Samples = "columns",
     tolerance: float = 1e-13,
 ) -> ExplicitKernels:
     """Exact conjugate and tangent kernels of an infinitely wide explicit network.
@@ -69,13 +70,14 @@ def explicit_kernels(
         depth: number of hidden layers when `activations` is a single one.
         variances: of the weights, one a layer or one for all.
         centre: subtract E phi_l(tau_l xi) in each layer, tau_l^2 the layer's mean pre-activation variance.
+        samples: "columns" for X of shape [p, n], "rows" for [n, p].
         tolerance: relative, of series truncation.
 
     Raises:
         ValueError: X is no finite matrix; no layer; a number of variances that is not the number of layers.
         GrowsTooFast: phi grows too fast for its Gaussian moments.
     """
-    x = check_data(X)
+    x = check_data(X, samples)
     if isinstance(activations, Sequence) and not isinstance(activations, str):
         if depth is not None and depth != len(activations):
             raise ValueError(f"depth = {depth} but {len(activations)} activations are given")
@@ -97,13 +99,13 @@ def explicit_kernels(
         shift = 0.0
         if centre:
             tau = np.sqrt(np.array([diagonal.mean()]))
-            shift = float(moments(phi, tau, with_slope=False).mean[0])
+            shift = float(moments_at(phi, tau).mean[0])
         kernel_map = KernelMap(phi, np.sqrt(diagonal), shift=shift, tolerance=tolerance)
         value, slope = _apply(kernel_map, covariance)
         steepest = float(np.abs(slope[np.isfinite(slope)]).max(initial=0.0))
         grown = scale * steepest
-        ntk_error = ntk_error * grown + kernel_map.derivative_error * scale * float(np.abs(ntk).max())
-        ck_error = ck_error * grown + kernel_map.value_error
+        ntk_error = ntk_error * grown + kernel_map.largest_slope_error * scale * float(np.abs(ntk).max())
+        ck_error = ck_error * grown + kernel_map.largest_value_error
         with np.errstate(invalid="ignore"):
             ntk = value + scale * np.where(ntk == 0, 0.0, ntk * slope)
         ntk_error += ck_error
@@ -127,6 +129,6 @@ def _apply(kernel_map: KernelMap, covariance: Array) -> tuple[Array, Array]:
             target[columns, rows] = part.T
 
     for_each_block(len(covariance), work)
-    np.fill_diagonal(value, kernel_map.moments.second)
-    np.fill_diagonal(slope, kernel_map.moments.slope_second)
+    np.fill_diagonal(value, kernel_map.second)
+    np.fill_diagonal(slope, kernel_map.derivative_square)
     return value, slope

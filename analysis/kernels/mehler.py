@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.activations import Activation
+from analysis.gaussian.moments import moments_at
+from analysis.gaussian.panels import slope_accuracy
+from analysis.gaussian.rules import hermite_coefficients
 from analysis.kernels.covariance import Pair
-from analysis.kernels.gaussian_rules import hermite_coefficients, moments
-from analysis.kernels.smoothness import slope_accuracy
 
 Array = NDArray[np.float64]
 
@@ -48,7 +49,7 @@ def series(activation: Activation, sd: Array, terms: int) -> Series:
     """Expand phi(sd xi) in Hermite polynomials at each of the standard deviations."""
     sd = np.maximum(np.asarray(sd, dtype=np.float64), 1e-100)
     a = hermite_coefficients(activation, sd, terms)
-    known = moments(activation, sd)
+    known = moments_at(activation, sd)
     k = np.arange(float(terms))
 
     def tails(total: Array, parts: Array) -> Array:
@@ -57,8 +58,8 @@ def series(activation: Activation, sd: Array, terms: int) -> Series:
         return np.maximum(total[:, None] - sums, 0.0) + 8 * _EPS * np.abs(total)[:, None]
 
     slope_parts = k * np.square(a / sd[:, None])
-    slope_total = known.slope_second * (1 + slope_accuracy(activation))
-    return Series(sd, a, tails(known.second, np.square(a)), tails(slope_total, slope_parts))
+    slope_total = known.derivative_square * (1 + slope_accuracy(activation))
+    return Series(sd, a, tails(known.second(), np.square(a)), tails(slope_total, slope_parts))
 
 
 def _peak(radius: Array | float, terms: int) -> Array:

@@ -20,11 +20,13 @@ chaos.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import mpmath
+import numpy as np
 
 from analysis.activations import Activation, Array, as_activation
 from analysis.errors import NotResolved, NotWellPosed, SeveralSolutions
@@ -131,11 +133,13 @@ def solve_equations(activation: str | Activation | Callable[[Array], Array], sig
         ValueError: parameters out of range.
     """
     phi = as_activation(activation)
-    b2 = check_variances(float(sigma_a2), None if sigma_b2 is None else float(sigma_b2), float(tau0))
-    roots = solve_tau(phi, float(sigma_a2), float(tau0), sigma_b2=b2)
+    given = (sigma_a2, sigma_b2, tau0)  # with `digits` they enter as the decimals that were written
+    sigma_a2, tau0 = float(sigma_a2), float(tau0)
+    b2 = check_variances(sigma_a2, None if sigma_b2 is None else float(sigma_b2), tau0)
+    roots = solve_tau(phi, sigma_a2, tau0, sigma_b2=b2)
     if root is None:
         if len(roots.tau) > 1:
-            listed = ", ".join(f"{tau:.6g} ({'stable' if slope < 1 else 'unstable'})"
+            listed = ", ".join(f"{tau:.{_digits_apart(roots.tau)}g} ({'stable' if slope < 1 else 'unstable'})"
                                for tau, slope in zip(roots.tau, roots.slopes, strict=True))
             raise SeveralSolutions(
                 f"the tau equation of {phi.name} at sigma_a2 = {float(sigma_a2):.6g} has roots {listed}; "
@@ -149,10 +153,16 @@ def solve_equations(activation: str | Activation | Callable[[Array], Array], sig
     if digits is None:
         return _assemble(phi, sigma_a2, b2, tau0, moments(phi, tau), note)
     with mpmath.workdps(digits + 10):
-        a2, t0 = _decimal(sigma_a2), _decimal(tau0)
-        exact_b2 = 1 - a2 if sigma_b2 is None else _decimal(sigma_b2)
+        a2, t0 = _decimal(given[0]), _decimal(given[2])
+        exact_b2 = 1 - a2 if given[1] is None else _decimal(given[1])
         found = _polish(phi, a2, exact_b2, t0, mpmath.mpf(tau), digits, precise)
         return _assemble(phi, a2, exact_b2, t0, found, note)
+
+
+def _digits_apart(values: tuple[float, ...]) -> int:
+    """How many digits tell neighbouring numbers apart."""
+    closest = min((b - a) / b for a, b in itertools.pairwise(values))
+    return int(np.clip(2 - math.floor(math.log10(max(closest, 1e-15))), 6, 17))
 
 
 def _decimal(value: float) -> mpmath.mpf:
@@ -179,11 +189,14 @@ def _polish(phi: Activation, a2: mpmath.mpf, b2: mpmath.mpf, tau0: mpmath.mpf, t
 def _assemble(phi: Activation, a2: Number, b2: Number, tau0: Number, at: Moments, note: str) -> FourEquations:
     g1, g2, g4 = at.slope**2, at.curvature**2, at.square_curvature
     linear, energy = 1 - a2 * g1, 1 - a2 * g4 / 2
-    for name, value in (("1 - sigma_a2 g1", linear), ("1 - sigma_a2 g4 / 2", energy)):
-        if not value > 1e-13:
+    # tau^2 is known to eps / energy, which moves energy by as much: the digits of alpha_4 are gone below this.
+    least = 1e-6 if isinstance(energy, float) else 1e-13
+    for name, value, low in (("1 - sigma_a2 g1", linear, 1e-13), ("1 - sigma_a2 g4 / 2", energy, least)):
+        if not value > low:
             raise NotWellPosed(
                 f"{name} = {float(value):.3g} for {phi.name}: sigma_a2 = {float(a2):.12g}, tau = {float(at.tau):.6g}, "
-                "at or past the edge of well-posedness (analysis.well_posedness_edge); lower sigma_a2")
+                "at or past the edge of well-posedness (analysis.well_posedness_edge), or nearer to a fold than doubles "
+                "can tell (digits= can); lower sigma_a2")
     alpha1 = b2 * g1 / linear
     alpha4 = b2 / energy
     through = a2 * alpha1 + b2

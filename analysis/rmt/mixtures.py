@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from analysis.kernels.doors import Samples, as_float, check_data, oriented
+
 Array = NDArray[np.float64]
 
 
@@ -73,7 +75,7 @@ class ClassStatistics:
                                products / p, centred @ centred.T / p)
 
     @staticmethod
-    def estimate(x: ArrayLike, labels: ArrayLike) -> ClassStatistics:
+    def estimate(x: ArrayLike, labels: ArrayLike, *, samples: Samples = "columns") -> ClassStatistics:
         """Unbiased estimates from labelled data; no covariance is inverted, so classes may be smaller than p.
 
         tr(C_a^2) by Himeno and Yamada (2014), eq. (1): the plain estimate is too large by (tr C_a)^2 / n_a.
@@ -81,12 +83,13 @@ class ClassStatistics:
         Args:
             x: data, [p, n], columns are samples.
             labels: class of each column, [n].
+            samples: "columns" for x of shape [p, n], "rows" for [n, p].
 
         Raises:
             ValueError: shapes that do not fit, or entries that are not finite.
             NotEnoughSamples: a class with fewer than 4 samples.
         """
-        data, which = _labelled(x, labels)
+        data, which = _labelled(x, labels, samples)
         classes, index = np.unique(which, return_inverse=True)
         p = data.shape[0]
         sizes = np.bincount(index)
@@ -116,13 +119,15 @@ class ClassStatistics:
         return ClassStatistics.build(p, sizes, means, diagonals, products)
 
 
-def _labelled(x: ArrayLike, labels: ArrayLike) -> tuple[Array, NDArray[np.generic]]:
-    data, which = np.asarray(x, dtype=np.float64), np.asarray(labels)
+def _labelled(x: ArrayLike, labels: ArrayLike, samples: Samples) -> tuple[Array, NDArray[np.generic]]:
+    which = np.asarray(labels)
+    data = oriented(as_float(x, "x"), samples)
+    if data.ndim == 2 and which.shape == (data.shape[0],) != (data.shape[1],):
+        other = "samples='rows'" if samples == "columns" else "x without samples='rows'"
+        raise ValueError(f"x of shape {data.shape} has one label a row and not a column: pass {other}")
     if data.ndim != 2 or which.shape != (data.shape[1],):
         raise ValueError(f"x must be [p, n] with one label a column; got {data.shape} and labels {which.shape}")
-    if not np.isfinite(data).all():
-        raise ValueError("x holds entries that are not finite")
-    return data, which
+    return check_data(data, warn=False), which
 
 
 @dataclass(frozen=True)
@@ -140,14 +145,14 @@ class MixtureSample:
     statistics: ClassStatistics
 
     @staticmethod
-    def from_data(x: ArrayLike, labels: ArrayLike) -> MixtureSample:
+    def from_data(x: ArrayLike, labels: ArrayLike, *, samples: Samples = "columns") -> MixtureSample:
         """Labelled data with statistics estimated from them.
 
         Raises:
             ValueError: shapes that do not fit, or entries that are not finite.
             NotEnoughSamples: a class with fewer than 4 samples.
         """
-        data, which = _labelled(x, labels)
+        data, which = _labelled(x, labels, samples)
         return MixtureSample(data, np.unique(which, return_inverse=True)[1], ClassStatistics.estimate(data, which))
 
     @property
@@ -158,12 +163,21 @@ class MixtureSample:
         return np.square(centred).sum(axis=0) - s.traces[self.labels]
 
 
+def statistics_of(means: Array, covariances: Sequence[ArrayLike], sizes: NDArray[np.intp]) -> ClassStatistics:
+    """The exact statistics of classes with these means [K, p], covariances (as of a `GaussianMixture`) and sizes."""
+    p = means.shape[1]
+    given = [np.asarray(c, dtype=np.float64) for c in covariances]
+    diagonals = np.array([_diagonal(c, p) for c in given])
+    products = np.array([[_product_trace(a, b, p) for b in given] for a in given])
+    return ClassStatistics.build(p, np.asarray(sizes), means, diagonals, products)
+
+
 class GaussianMixture:
     """K Gaussian classes in dimension p, with given sizes.
 
-    Usage:
-        mixture = GaussianMixture(means, covariances, sizes)
-        sample = mixture.sample(np.random.default_rng(0))      # sample.x is [p, n]
+    >>> mixture = GaussianMixture([[3.0, 0.0], [0.0, 3.0]], [1.0, [1.0, 2.0]], [4, 5])
+    >>> mixture.sample(np.random.default_rng(0)).x.shape
+    (2, 9)
     """
 
     def __init__(self, means: ArrayLike, covariances: Sequence[ArrayLike], sizes: Sequence[int]) -> None:
@@ -178,9 +192,12 @@ class GaussianMixture:
             ValueError: shapes that do not fit, entries that are not finite, or a size below 1.
             SingularCovariance: a covariance that is not symmetric positive definite.
         """
-        self.means = np.atleast_2d(np.asarray(means, dtype=np.float64))
-        self.sizes = np.asarray(sizes, dtype=np.intp)
-        self.covariances = tuple(np.asarray(c, dtype=np.float64) for c in covariances)
+        self.means = np.atleast_2d(as_float(means, "the means"))
+        given = np.atleast_1d(as_float(sizes, "the sizes"))
+        if not (np.isfinite(given).all() and np.all(given == np.round(given))):
+            raise ValueError(f"sizes must be whole numbers, not {given.tolist()}")
+        self.sizes = given.astype(np.intp)
+        self.covariances = tuple(as_float(c, f"the covariance of class {a}") for a, c in enumerate(covariances))
         classes, self.p = self.means.shape
         if len(self.covariances) != classes or self.sizes.shape != (classes,):
             raise ValueError(f"{classes} means, {len(self.covariances)} covariances and sizes of shape "
@@ -217,20 +234,22 @@ class GaussianMixture:
         return np.asarray(root, dtype=np.float64)
 
     @staticmethod
-    def estimate(x: ArrayLike, labels: ArrayLike, *, shrinkage: float = 0.0) -> GaussianMixture:
+    def estimate(x: ArrayLike, labels: ArrayLike, *, shrinkage: float = 0.0,
+                 samples: Samples = "columns") -> GaussianMixture:
         """A mixture with the class means and covariances of labelled data, to draw new samples from.
 
         Args:
             x: data, [p, n], columns are samples (scaled as the kernels take them).
             labels: class of each column.
             shrinkage: the weight, in [0, 1], of the isotropic matrix with the same trace.
+            samples: "columns" for x of shape [p, n], "rows" for [n, p].
 
         Raises:
             ValueError: shapes that do not fit, or shrinkage outside [0, 1].
             NotEnoughSamples: a class with no more samples than dimensions and no shrinkage.
             SingularCovariance: the covariance is singular all the same (constant features).
         """
-        data, which = _labelled(x, labels)
+        data, which = _labelled(x, labels, samples)
         if not 0 <= shrinkage <= 1:
             raise ValueError(f"shrinkage must be in [0, 1], not {shrinkage!r}")
         p = data.shape[0]
@@ -252,9 +271,7 @@ class GaussianMixture:
     @property
     def statistics(self) -> ClassStatistics:
         """The population's statistics, exact."""
-        diagonals = np.array([_diagonal(c, self.p) for c in self.covariances])
-        products = np.array([[_product_trace(a, b, self.p) for b in self.covariances] for a in self.covariances])
-        return ClassStatistics.build(self.p, self.sizes, self.means, diagonals, products)
+        return statistics_of(self.means, self.covariances, self.sizes)
 
     @property
     def tau0(self) -> float:

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.activations import Activation, Array, hard_tanh
-from analysis.errors import NoEquivalentNetwork, NotResolved, NotWellPosed
+from analysis.errors import DepthNotDecided, NoEquivalentNetwork, NotResolved, NotWellPosed
 from analysis.gaussian import expect, moments
 from analysis.rmt.equations import FourEquations, solve_equations
 from analysis.rmt.explicit import Coefficients, explicit_coefficients
 from analysis.rmt.hard_tanh import LOWEST, clipped_mass, clipped_variance, conjugate_ratio, solve_clip, tangent_ratio
-from analysis.rmt.partitions import KAP, SolutionSet
+from analysis.rmt.partitions import KAP, SolutionSet, least_depth
 from analysis.rmt.tangent import tangent_solutions, tangent_targets
 
 FAMILIES = ("hard_tanh", "leaky_relu")
 KINDS = ("ck", "ntk")
-MAX_DEPTH = 64
+MOST_SEARCHED = 24  # the deepest leaky-ReLU network that the search for an NTK tries of its own accord
 # Each scale-free number is a ratio of quadratures good to 1e-14, amplified by at most ~100 before sigma_a^2 gets
 # within 1e-2 of the edge.
 _ROUNDING = 1e-11
@@ -91,6 +91,7 @@ def equivalent_networks(eq: FourEquations, family: str = "leaky_relu", depth: in
 
     Raises:
         NoEquivalentNetwork: there is none; the message and `certificate` say why.
+        DepthNotDecided: a search (leaky ReLU, NTK) found none up to its cap, which proves nothing.
         ValueError: unknown family or kind, or depth < 1.
     """
     _check(family, kind, depth)
@@ -106,6 +107,9 @@ def minimal_depth(activation: str | Activation | Callable[[Array], Array], sigma
 
     Raises:
         NoEquivalentNetwork: no depth is enough; the message says why.
+        DepthNotDecided: none was found up to the depth that was tried; a deeper one may exist. Leaky-ReLU NTKs are
+            searched for and not decided, up to `networks.MOST_SEARCHED` layers; `equivalent_networks(depth=...)` goes
+            further.
         EquationsError: the DEQ itself is refused.
     """
     eq = solve_equations(activation, sigma_a2, tau0, sigma_b2=sigma_b2)
@@ -167,7 +171,7 @@ def _finish(eq: FourEquations, kind: str, family: str, label: str, parameters: l
         shifts.append(shift)
         centred.append(Activation(f"{layer.name} - {shift:.6g}", _lowered(layer, shift), layer.derivative, layer.kinks,
                                   layer.odd))
-        tau = math.sqrt(moments(layer, tau, with_derivative_square=False).variance)
+        tau = math.sqrt(moments(layer, tau).variance)
     got = explicit_coefficients(centred, eq.tau0, first_layer_trained=first_layer_trained)
     t2 = eq.tau0**2
     if kind == "ck":
@@ -260,8 +264,15 @@ def _leaky_partitions(eq: FourEquations, depth: int | None) -> SolutionSet:
     floor = 1 - 1 / end
     # A target at or below the limit of the least sums is met by no depth; linear DEQs (both zero) by depth one.
     reachable = target > floor or end == 1
-    for layers in (range(1, MAX_DEPTH + 1) if reachable else ()) if depth is None else (depth,):
-        solutions = SolutionSet.build(end, target, layers)
+    if depth is None and reachable:
+        depth = least_depth(end, target)
+        if depth is None:
+            raise DepthNotDecided(
+                f"{name} needs more layers than double precision can tell: kap Q = {target:.15g} exceeds 1 - 1/R = "
+                f"{floor:.15g}, the limit of the least left Riemann sums, by {target - floor:.2g} only",
+                target=target, floor=floor, R=end)
+    if depth is not None:
+        solutions = SolutionSet.build(end, target, depth)
         if not solutions.empty:
             return solutions
     if not reachable:
@@ -270,9 +281,9 @@ def _leaky_partitions(eq: FourEquations, depth: int | None) -> SolutionSet:
             "the least left Riemann sums as the depth grows", target=target, floor=floor, R=end)
     why = "needs more layers: kap Q is below" if target < solutions.minimum else "is impossible: kap Q is above"
     raise NoEquivalentNetwork(
-        f"{name} {why} the range of depth {layers}: kap Q = {target:.12g}, and {layers} leaky-ReLU layer(s) with "
+        f"{name} {why} the range of depth {depth}: kap Q = {target:.12g}, and {depth} leaky-ReLU layer(s) with "
         f"R = {end:.12g} reach exactly [{solutions.minimum:.12g}, {end - 1:.12g}]",
-        target=target, low=solutions.minimum, high=end - 1, depth=layers, R=end)
+        target=target, low=solutions.minimum, high=end - 1, depth=depth or 0, R=end)
 
 
 def _leaky_network(eq: FourEquations, label: str, partition: tuple[float, ...], dimension: int) -> EquivalentNetwork:
@@ -291,7 +302,7 @@ def _leaky_tangent(eq: FourEquations, depth: int | None, first_layer_trained: bo
             f"beta_2 = 0 for the odd {eq.activation.name} leaves only linear leaky-ReLU layers, and the DEQ is not "
             "linear: use the family hard_tanh", beta2=0.0)
     closest: dict[int, float] = {}
-    for layers in range(1, 9) if depth is None else (depth,):
+    for layers in range(1, MOST_SEARCHED + 1) if depth is None else (depth,):
         found, closest[layers] = tangent_solutions(targets, layers, first_layer_trained)
         if found:
             slope = (eq.beta1 / (layers + first_layer_trained)) ** (1 / (2 * layers))
@@ -302,8 +313,10 @@ def _leaky_tangent(eq: FourEquations, depth: int | None, first_layer_trained: bo
                 networks.append(_finish(eq, "ntk", "leaky_relu", f"solution {index + 1}", parameters, raw,
                                         max(layers - 3, 0), first_layer_trained))
             return networks
-    listed = ", ".join(f"depth {layers}: {gap:.3g}" for layers, gap in closest.items())
-    raise NoEquivalentNetwork(
-        f"no leaky-ReLU network found with the NTK of {eq.activation.name} at sigma_a2 = {eq.sigma_a2:.6g} "
-        f"(a search, not a proof); least distance of the three scale-free equations: {listed}",
-        **{f"depth_{layers}": gap for layers, gap in closest.items()})
+    best = min(closest, key=lambda layers: closest[layers])
+    tried = f"depth {depth} (a search, not a proof)" if depth else (
+        f"the depths 1 to {MOST_SEARCHED} (a cap of the search, not a proof)")
+    raise DepthNotDecided(
+        f"no leaky-ReLU network was found with the NTK of {eq.activation.name} at sigma_a2 = {eq.sigma_a2:.6g}: a "
+        f"search of {tried}; the least distance of the three scale-free equations was {closest[best]:.3g}, at depth "
+        f"{best}. Pass depth= to look at a deeper one", **{f"depth_{layers}": gap for layers, gap in closest.items()})

@@ -93,6 +93,24 @@ def deq_ratios(strength: mpmath.mpf, bend: mpmath.mpf) -> tuple[mpmath.mpf, mpma
     return (1 + bend) * (1 - strength) / rest, bend * rest / (1 - strength) ** 2
 
 
+def least_depth(end: float, target: float) -> int | None:
+    """The least L with m_L(R) <= kap Q <= R - 1; None where doubles cannot tell m_L from its limit 1 - 1/R.
+
+    m_L falls with L, so L is found by doubling and halving; 0 < m_L - (1 - 1/R) <= R^2 / L bounds the search.
+    """
+    if not SolutionSet.build(end, target, 1).empty:
+        return 1
+    low, high = 1, 2
+    while SolutionSet.build(end, target, high).empty:
+        low, high = high, 2 * high
+        if high > 4096:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if SolutionSet.build(end, target, middle).empty else (low, middle)
+    return high
+
+
 @dataclass(frozen=True)
 class SolutionSet:
     """All partitions of [1, end] into `depth` cells with S = target.

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from analysis.kernels.blocks import for_each_block
 from analysis.kernels.diagonal import solve_diagonal
-from analysis.kernels.implicit import solve_block
-from analysis.kernels.kernel_map import KernelMap, interpolated_coefficients, shifted
+from analysis.kernels.filling import solve_block
+from analysis.kernels.kernel_map import KernelMap, interpolated_coefficients
 from analysis.rmt.equations import FourEquations
 from analysis.rmt.equivalents import KernelKind
 from analysis.rmt.mixtures import MixtureSample
@@ -96,7 +96,7 @@ def refined_equivalent(eq: FourEquations, data: MixtureSample, kind: KernelKind 
     phi, shift = eq.activation, float(eq.shift)
     gram = data.x.T @ data.x
     norms = np.diag(gram).copy()
-    variance = solve_diagonal(shifted(phi, shift), a2, b2 * norms)
+    variance = solve_diagonal(phi, a2, b2 * norms, shift=shift)
     kernel_map = KernelMap(phi, np.sqrt(variance), shift=shift)
     coefficients = interpolated_coefficients(phi, kernel_map.sd, _TERMS)
     coefficients[:, 0] -= shift
@@ -130,8 +130,8 @@ def refined_equivalent(eq: FourEquations, data: MixtureSample, kind: KernelKind 
         result[columns, rows] = value.T
 
     for_each_block(len(gram), work)
-    own = kernel_map.moments.second
+    own = kernel_map.second
     if which is KernelKind.NTK:
-        own = own / (1 - a2 * kernel_map.moments.slope_second)
+        own = own / (1 - a2 * kernel_map.derivative_square)
     np.fill_diagonal(result, own)
     return result

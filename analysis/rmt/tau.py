@@ -7,7 +7,8 @@ two roots merge.
 Uniqueness. s(tau) = sqrt(V(tau^2)) is the L2 norm of the centred phi(tau xi), hence Lipschitz in tau with phi's own
 constant L. The map tau -> sqrt(sigma_a^2 s(tau)^2 + c) then has slope below sigma_a L, so `sigma_a L <= 1` and c > 0
 prove at most one root, and `sigma_a L < 1` that there is one, below sqrt(c / (1 - sigma_a^2 L^2)). Where phi is not
-known or the bound is not met, a scan counts the sign changes and says that it did.
+known or the bound is not met, a scan counts the sign changes and says that it did; it knows the turning points, so a
+close pair of roots on the two sides of a fold is two roots and is named.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from scipy import optimize
 from analysis.activation_facts import lipschitz_constant
 from analysis.activations import Activation, Array, as_activation
 from analysis.errors import GrowsTooFast, NoSolution, NotResolved, NotWellPosed
-from analysis.gaussian import moments
+from analysis.gaussian.fixed_points import Curve, polish, scan
+from analysis.gaussian.moments import form_of, moments, moments_at
 
 _SPAN = 1e8  # the scan ends at this times the largest of 1, tau0^2 and the smallest possible tau^2
-_STEPS = 90
 
 
 @dataclass(frozen=True)
@@ -106,101 +107,69 @@ def solve_tau(activation: str | Activation | Callable[[Array], Array], sigma_a2:
         NotWellPosed: sigma_a2 >= 1 without sigma_b2.
     """
     phi = as_activation(activation)
-    sigma_b2 = check_variances(sigma_a2, sigma_b2, tau0)
+    sigma_a2, tau0 = float(sigma_a2), float(tau0)
+    sigma_b2 = check_variances(sigma_a2, None if sigma_b2 is None else float(sigma_b2), tau0)
     floor = sigma_b2 * tau0**2
 
-    def excess(log_q: float) -> float:
-        """(right-hand side)/q - 1, positive infinity where the expectation is infinite."""
-        q = math.exp(log_q)
-        return (sigma_a2 * variance(phi, q) + floor) / q - 1
+    def curve(q: Array) -> tuple[Array, Array]:
+        sd = np.sqrt(q)
+        at = moments_at(phi, sd, form=form_of(phi, float(sd.max())))
+        return at.variance, 0.5 * at.square_curvature
 
     bound = lipschitz_constant(phi)
     contraction = math.inf if bound is None else math.sqrt(sigma_a2) * bound
-    start, last = math.log(floor), math.log(_SPAN * max(floor, tau0**2, 1.0))
+    last = _SPAN * max(floor, tau0**2, 1.0)
+    drive = np.array([floor])
     if contraction < 1:
-        end = start - math.log1p(-contraction**2)
-        roots = [_root(excess, start, end)]
+        end = np.array([floor / (1 - contraction**2) * (1 + 1e-12)])
+        squares = polish(curve, sigma_a2, drive, drive, end)
         reason = f"sigma_a times the Lipschitz constant {bound:.6g} of {phi.name} is {contraction:.6g} < 1"
     else:
-        moments(phi, math.sqrt(floor), with_derivative_square=False)  # refuses a phi that is infinite from the start
-        roots = _scan(excess, start, last)
-        reason = f"sign changes of a scan of tau^2 over [{floor:.4g}, {math.exp(last):.4g}]"
-        if bound is not None and contraction <= 1 and roots:
+        curve(drive)  # refuses a phi that is infinite from the start
+        seen = scan(curve, sigma_a2, floor, last)
+        pairs = seen.brackets(floor)
+        squares = np.sort(np.array([_between(curve, sigma_a2, floor, *pair) for pair in pairs]))
+        end_of = float(seen.q[-1])
+        reason = (f"sign changes and turning points of a scan of tau^2 over [{floor:.4g}, {end_of:.4g}]"
+                  + _named_pairs(squares))
+        if bound is not None and contraction <= 1 and pairs:
             reason = f"sigma_a times the Lipschitz constant of {phi.name} is 1 and the input is injected"
-    if not roots:
-        raise NoSolution(
-            f"tau^2 = {sigma_a2:.6g} Var {phi.name}(tau xi) + {floor:.6g} has no root with tau below "
-            f"{math.exp(last / 2):.3g}: the right-hand side stays above tau^2. Lower sigma_a2 "
-            f"below the edge (analysis.well_posedness_edge) or lower tau0")
-    taus = tuple(math.exp(root / 2) for root in roots)
-    slopes = tuple(sigma_a2 * moments(phi, tau, with_derivative_square=False).square_curvature / 2 for tau in taus)
-    return TauRoots(taus, slopes, bound is not None and contraction <= 1, reason)
+        if not pairs:
+            raise NoSolution(
+                f"tau^2 = {sigma_a2:.6g} Var {phi.name}(tau xi) + {floor:.6g} has no root with tau below "
+                f"{math.sqrt(end_of):.3g}: the right-hand side stays above tau^2. Lower sigma_a2 "
+                f"below the edge (analysis.well_posedness_edge) or lower tau0")
+    slopes = sigma_a2 * curve(squares)[1]
+    return TauRoots(tuple(np.sqrt(squares).tolist()), tuple(slopes.tolist()), bound is not None and contraction <= 1,
+                    reason)
+
+
+def _between(curve: Curve, a2: float, floor: float, left: float, right: float) -> float:
+    """The root between two neighbouring points of the scan."""
+    if left == right:
+        return left
+
+    def gap(q: float) -> float:
+        return float(q - a2 * curve(np.array([q]))[0][0] - floor)
+
+    return float(optimize.brentq(gap, left, right, xtol=1e-15 * left, rtol=4 * np.finfo(float).eps))
+
+
+def _named_pairs(squares: Array) -> str:
+    """A remark on neighbouring roots that have nearly merged: they lie on the two sides of a fold."""
+    close = [n for n in range(len(squares) - 1) if squares[n + 1] - squares[n] < 1e-2 * squares[n]]
+    return "".join(f"; roots {n} and {n + 1} are a close pair beside a fold, tau = {math.sqrt(squares[n]):.12g} and "
+                   f"{math.sqrt(squares[n + 1]):.12g}" for n in close)
 
 
 def variance(phi: Activation, q: float) -> float:
     """V(q) = Var phi(sqrt(q) xi); infinite where it does not exist, NaN where the quadrature cannot tell."""
     try:
-        return moments(phi, math.sqrt(q), tolerance=1e-14, with_derivative_square=False).variance
+        return float(moments(phi, math.sqrt(q)).variance)
     except GrowsTooFast:
         return math.inf
     except NotResolved:
         return math.nan
-
-
-def _root(excess: Callable[[float], float], left: float, right: float) -> float:
-    """The root between two signs, to rounding; an end that is a root to rounding is taken."""
-    at_left, at_right = excess(left), excess(right)
-    if at_left <= 0:
-        return left
-    if at_right >= 0:
-        return right
-    return float(optimize.brentq(excess, left, right, xtol=1e-15, rtol=4 * np.finfo(float).eps))
-
-
-def _scan(excess: Callable[[float], float], start: float, last: float) -> list[float]:
-    """Roots by sign changes on a grid in log q; a shallow minimum between grid points is looked into."""
-    grid = np.linspace(start, last, _STEPS)
-    values = np.array([excess(point) for point in grid])
-    known = np.cumsum(np.isnan(values)) == 0
-    grid, values = grid[known], values[known]
-    points, signs = list(grid), list(values)
-    for index in range(1, len(grid) - 1):
-        a, b, c = values[index - 1:index + 2]
-        dip = (b > 0 and b <= a and b <= c) or (b < 0 and b >= a and b >= c)
-        if dip and np.isfinite([a, b, c]).all():
-            sign = math.copysign(1, b)
-            best = optimize.minimize_scalar(lambda x, sign=sign: sign * excess(x), method="bounded",
-                                            bounds=(grid[index - 1], grid[index + 1]), options={"xatol": 1e-10})
-            if best.fun < 0:
-                points.append(float(best.x))
-                signs.append(sign * best.fun)
-    order = np.argsort(points)
-    points, signs = [points[i] for i in order], [signs[i] for i in order]
-    roots = []
-    for left, right, a, b in zip(points, points[1:], signs, signs[1:], strict=False):
-        if a == 0:
-            roots.append(left)
-        elif math.isfinite(a) and a * b < 0:
-            if not math.isfinite(b):
-                b, right = _last_finite(excess, left, right)
-                if a * b > 0:
-                    continue
-            roots.append(float(optimize.brentq(excess, left, right, xtol=1e-15, rtol=4 * np.finfo(float).eps)))
-    return roots
-
-
-def _last_finite(excess: Callable[[float], float], left: float, right: float) -> tuple[float, float]:
-    """Walk the infinite end inwards until it is finite and, if it can be, positive."""
-    for _ in range(60):
-        middle = (left + right) / 2
-        value = excess(middle)
-        if math.isfinite(value):
-            if value > 0:
-                return value, middle
-            left = middle
-        else:
-            right = middle
-    return excess(left), left
 
 
 def well_posedness_edge(activation: str | Activation | Callable[[Array], Array], tau0: float = 1.0, *,
@@ -214,10 +183,11 @@ def well_posedness_edge(activation: str | Activation | Callable[[Array], Array],
     Raises:
         GrowsTooFast: the expectation is infinite at sigma_a^2 = 0 already.
     """
-    phi = as_activation(activation)
+    phi, tau0 = as_activation(activation), float(tau0)
+    sigma_b2 = None if sigma_b2 is None else float(sigma_b2)
     coupled = sigma_b2 is None
     start = tau0**2 * (1.0 if sigma_b2 is None else check_variances(0.0, sigma_b2, tau0))
-    first = moments(phi, math.sqrt(start), with_derivative_square=False).variance
+    first = moments(phi, math.sqrt(start)).variance
     down = coupled and first < start
 
     def strength(q: float) -> float:

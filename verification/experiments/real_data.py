@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import wasserstein_distance
 
 import analysis
-from analysis.kernels.gaussian_rules import moments
+from analysis.gaussian import moments_at
 from analysis.rmt.equivalents import equivalent_kernel, spectral_norm
 from verification.context import Context
 from verification.experiments.accuracy import MODELS, StudySize, accuracy_study, image_data
@@ -28,8 +28,8 @@ def _explicit(x: np.ndarray, activation: str, matched_at: float) -> tuple[np.nda
 def _plain(x: np.ndarray, activation: str, depth: int, diagonal: float) -> np.ndarray:
     """CK of a plain centred network of that depth with unit variance between layers, scaled to a mean diagonal."""
     phi = analysis.as_activation(activation)
-    found = moments(phi, np.array([1.0]), with_slope=False)
-    mean, spread = float(found.mean[0]), float(np.sqrt(found.second[0] - found.mean[0] ** 2))
+    found = moments_at(phi, np.array([1.0]))
+    mean, spread = float(found.mean[0]), float(np.sqrt(found.variance[0]))
     layer = analysis.activations.Activation(f"plain {activation}", lambda u: (phi(u) - mean) / spread, None, phi.kinks)
     ck = analysis.explicit_kernels(x, layer, depth=depth).ck
     return ck * diagonal / np.diag(ck).mean()

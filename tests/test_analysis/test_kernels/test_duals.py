@@ -12,7 +12,7 @@ from analysis.kernels import DualMethod, NotPiecewiseSmooth, dual
 from analysis.kernels.closed_forms import piecewise_linear
 from analysis.kernels.covariance import pair
 from analysis.kernels.highprec import dual_reference
-from analysis.kernels.smoothness import resolve
+from analysis.gaussian.panels import resolve
 
 NAMES = ("relu", "tanh", "softplus", "elu", "erf")
 

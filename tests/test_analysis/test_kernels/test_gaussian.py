@@ -92,7 +92,7 @@ def test_bad_input_is_named():
         expect("relu", 0.0)
     with pytest.raises(GrowsTooFast, match="not finite"):
         expect(lambda x: x * np.nan, 1.0)
-    with pytest.raises(NotResolved, match="does not settle"):
+    with pytest.raises(NotResolved, match="not smooth"):
         expect(lambda x: np.sin(1e7 * x), 1.0)
     with pytest.raises(ValueError, match="pass precise="):
         precise_moments(lambda x: x, mpmath.mpf(1), 20)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.activations import as_activation
-from analysis.kernels.gaussian_rules import moments
+from analysis.gaussian import moments_at
 from analysis.rmt.equations import solve_equations
 from analysis.rmt.networks import equivalent_networks
 from deq import DEQ, Exact, solve
@@ -53,8 +53,8 @@ def _shifted(phi: Phi, factor: float, shift: float) -> Phi:
 def _plain(name: str, phi: Phi, depth: int, gamma2: float) -> Architecture:
     """A plain network of the same depth: centred, unit variance between layers, last variance gamma^2."""
     one = np.array([1.0])
-    found = moments(as_activation("relu" if "ReLU" in name else "tanh"), one, with_slope=False)
-    mean, spread = float(found.mean[0]), float(np.sqrt(found.second[0] - found.mean[0] ** 2))
+    found = moments_at(as_activation("relu" if "ReLU" in name else "tanh"), one)
+    mean, spread = float(found.mean[0]), float(np.sqrt(found.variance[0]))
     factors = [1 / spread] * (depth - 1) + [np.sqrt(gamma2) / spread]
     return Architecture(name, tuple(_shifted(phi, float(factor), mean) for factor in factors))
 
