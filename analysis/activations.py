@@ -99,7 +99,7 @@ def polynomial(*coefficients: float) -> Activation:
 
 
 def elu(alpha: float = 1.0) -> Activation:
-    """x for x > 0, alpha (exp(x) - 1) else."""
+    """X for x > 0, alpha (exp(x) - 1) else."""
     alpha = float(alpha)
     return Activation("elu" if alpha == 1 else f"elu({alpha:g})",
                       lambda x: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0))),

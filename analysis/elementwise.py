@@ -1,4 +1,4 @@
-"""Functions of one real variable as callers write them, made safe: no array changed in place, no digit lost in silence."""
+"""Functions of one real variable as callers write them, made safe: no array changed in place, no digit lost."""
 
 from __future__ import annotations
 

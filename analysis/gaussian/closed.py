@@ -1,4 +1,4 @@
-"""Moments of activations with closed forms, at any standard deviation: no quadrature, no range that could be too wide."""
+"""Moments of activations with closed forms, at any standard deviation: no quadrature, no range to be too wide."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def step(sd: Array) -> Rows:
 
 
 def erf(sd: Array) -> Rows:
-    """erf(x)."""
+    """The error function."""
     q = sd * sd
     outer = 1 + 2 * q
     second = 2 / np.pi * np.arctan2(2 * q, np.sqrt(1 + 4 * q))
@@ -52,13 +52,13 @@ def erf(sd: Array) -> Rows:
 
 
 def sin(sd: Array) -> Rows:
-    """sin(x)."""
+    """The sine."""
     q = sd * sd
     return (0 * sd, np.exp(-q / 2), 0 * sd, -0.5 * np.expm1(-2 * q), 2 * np.exp(-2 * q), 0.5 * (1 + np.exp(-2 * q)))
 
 
 def cos(sd: Array) -> Rows:
-    """cos(x); Var = (1 - exp(-q))^2 / 2."""
+    """The cosine; its variance is (1 - exp(-q))^2 / 2."""
     q = sd * sd
     gap = -np.expm1(-q)
     return (np.exp(-q / 2), 0 * sd, -np.exp(-q / 2), 0.5 * gap * gap, 2 * gap * np.exp(-q),
@@ -92,7 +92,7 @@ def anchored(start: float, slope: float, kinks: Sequence[tuple[float, float]]) -
 
 
 def piecewise_linear(sd: Array, start: float, slope: float, kinks: Sequence[tuple[float, float]]) -> Rows:
-    """start + slope x + sum jump relu(x - t), from its line at 0 so that far kinks cost no digits."""
+    """Start + slope x + sum jump relu(x - t), from its line at 0 so that far kinks cost no digits."""
     at_zero, own = anchored(start, slope, kinks)
     mean, slopes, bend = np.zeros_like(sd), np.full_like(sd, own), np.zeros_like(sd)
     second, squares = own * own * sd * sd, np.full_like(sd, own * own)

@@ -114,7 +114,7 @@ def moments_at(activation: Activation, sd: ArrayLike, *, form: tuple[Any, ...] |
     if activation.odd:
         rows[0] = rows[2] = 0.0
     rows, error = rows[:, inverse], error[inverse]
-    return Moments(unique[inverse], *rows, error)
+    return Moments(unique[inverse], rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], error)
 
 
 def _integrals(activation: Activation, slope: Callable[[Array], Array], breaks: Array, sd: Array, cut: float,

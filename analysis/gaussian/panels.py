@@ -30,7 +30,8 @@ _EPS = float(np.finfo(float).eps)
 _NOISE = 32 * _EPS    # a handful of roundings of what phi is made of
 _NODES = np.cos(np.pi * (np.arange(_DEGREE + 1) + 0.5) / (_DEGREE + 1))
 _TO_COEFFICIENTS = np.linalg.inv(chebyshev.chebvander(_NODES, _DEGREE))
-_PROBES = np.array([-0.83147, -0.31831, 0.12345, 0.57722, 0.91597])
+# besides a few inner points, just inside both ends: a kink between an end and the first node is seen by no other
+_PROBES = np.array([-1 + 1e-11, -0.83147, -0.31831, 0.12345, 0.57722, 0.91597, 1 - 1e-11])
 _FINGERPRINT = np.sin(np.arange(1.0, 34.0))  # in (-1, 1), at no special place
 
 
@@ -88,7 +89,7 @@ class Panels:
 
 
 def _clenshaw(series: Array, twice: Array) -> Array:
-    """sum c_k T_k(twice / 2), with three arrays and no more."""
+    """Sum c_k T_k(twice / 2), with three arrays and no more."""
     one, two, new = np.zeros_like(twice), np.zeros_like(twice), np.empty_like(twice)
     for c in series[:0:-1]:
         np.multiply(twice, one, out=new)

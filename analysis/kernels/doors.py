@@ -33,7 +33,7 @@ def as_float(value: Any, name: str) -> Array:
 
 
 def oriented(x: Array, samples: Samples) -> Array:
-    """x with samples as columns.
+    """X with samples as columns.
 
     Raises:
         ValueError: an unknown orientation.
@@ -80,7 +80,7 @@ def _look(x: Array, samples: Samples) -> None:
 
     even = float(rows.std()) < 0.5 * float(rows.mean())
     normed = even and abs(np.log(max(rows.mean(), 1e-300))) < 0.2 and abs(np.log(max(columns.mean(), 1e-300))) > 0.9
-    blank = bool(rows.min() > 0 and np.mean(columns == 0) > 0.02)
+    blank = bool(rows.min() > 0 and np.sum(columns == 0) > 2 + 0.02 * columns.size)
     other = "rows" if samples == "columns" else "columns"
     hint = f"if so, pass samples={other!r}" if samples == "columns" else "if so, leave samples out"
     if normed or blank:

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.activations import Activation, as_activation
+from analysis.gaussian.panels import NotPiecewiseSmooth
 from analysis.kernels import closed_forms, mehler, quadrature
 from analysis.kernels.covariance import Pair, pair
-from analysis.gaussian.panels import NotPiecewiseSmooth
 
 Array = NDArray[np.float64]
 

@@ -68,7 +68,7 @@ def fill(task: Fill) -> Filled:
         FixedPointNotReached: an entry did not converge.
     """
     count = len(task.norms)
-    out = Filled(*(np.empty((count, count)) for _ in range(3)))
+    out = Filled(np.empty((count, count)), np.empty((count, count)), np.empty((count, count)))
     known, a2, b2 = task.kernel_map, task.a2, task.b2
     angles = _angles(task)
     safe = np.maximum(task.variance, 1e-200)
@@ -141,7 +141,8 @@ def _angles(task: Fill) -> AngleMap | None:
         return None
     if form[0] not in ("relu", "two_slopes"):
         return None
-    return angle_map(*(form[1:] or (1.0, 0.0)), task.a2)
+    positive, negative = form[1:] or (1.0, 0.0)
+    return angle_map(positive, negative, task.a2)
 
 
 def _buffers(local: threading.local, shape: tuple[int, ...]) -> list[Array]:

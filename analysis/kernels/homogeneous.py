@@ -1,7 +1,7 @@
-r"""Two-sloped activations need no fixed point per entry: one function of the angle between inputs serves a whole matrix.
+r"""Two-sloped activations need no fixed point per entry: one function of the inputs' angle serves a whole matrix.
 
-For phi(x) = p x above 0 and q x below, E phi(u) phi(v) = sd_u sd_v F(angle), so that with cos(theta') the correlation at
-equilibrium and cos(theta) that of the inputs
+For phi(x) = p x above 0 and q x below, E phi(u) phi(v) = sd_u sd_v F(angle), so that with cos(theta') the correlation
+at equilibrium and cos(theta) that of the inputs
 
     cos theta' - a F(theta') = (1 - a m) cos theta,          m = (p^2 + q^2) / 2,  a = sigma_a^2,
 
@@ -11,6 +11,7 @@ and theta', F and the slope E[phi' phi'] are analytic in theta on [0, pi]. Their
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -57,7 +58,7 @@ class AngleMap:
 
 
 def _clenshaw(c: Array, twice: Array, buffers: list[Array]) -> list[Array]:
-    """sum c_k T_k in the first of the three buffers that come back."""
+    """Sum c_k T_k in the first of the three buffers that come back."""
     one, two, new = buffers
     one.fill(c[-1])
     two.fill(0.0)
@@ -94,7 +95,7 @@ def angle_map(positive: float, negative: float, a2: float) -> AngleMap | None:
     return None
 
 
-def _short(c: Array, size: float) -> Array:
+def _short(c: NDArray[np.floating[Any]], size: float) -> Array:
     """The series without its tail of roundings."""
     kept = np.flatnonzero(np.abs(c) > 0.25 * _EPS * size)
     return np.ascontiguousarray(c[:max(2, int(kept[-1]) + 1 if kept.size else 2)])

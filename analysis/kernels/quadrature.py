@@ -85,10 +85,7 @@ def _near_line(functions: tuple[Function, Function], breaks: Array, kinks: Array
     mean = p.sd_v[:, None] * p.rho[:, None] * x
     width = np.broadcast_to((p.sd_v * p.sine)[:, None], mean.shape)
     inner = [np.empty(mean.shape) for _ in functions]
-    if len(kinks):
-        gap = np.abs(mean[:, :, None] - kinks).min(axis=2)
-    else:
-        gap = np.full(mean.shape, np.inf)
+    gap = np.abs(mean[:, :, None] - kinks).min(axis=2, initial=np.inf)
     crossed = gap < _WINDOW * width
     # where v moves by a hundredth of a panel, phi is a low polynomial in y
     fine = float(width.max()) > 0.01 * float(np.diff(breaks).min())
@@ -111,7 +108,7 @@ def _near_line(functions: tuple[Function, Function], breaks: Array, kinks: Array
 
 def _by(rule: Callable[..., tuple[Array, ...]], functions: tuple[Function, Function], panels: Panels, p: Pair,
         cut: float, each: int, verify: bool = True) -> Array:
-    """Values, derivatives and (if asked) the change from 12 to 16 points a panel, [4, m], in pieces of bounded memory."""
+    """Values, derivatives and (if asked) their change from 12 to 16 points a panel, [4, m], in bounded memory."""
     results = np.zeros((4, len(p.suv)))
     size = max(1, _BUDGET // each)
     floor = 64 * np.finfo(float).eps

@@ -195,8 +195,8 @@ def _assemble(phi: Activation, a2: Number, b2: Number, tau0: Number, at: Moments
         if not value > low:
             raise NotWellPosed(
                 f"{name} = {float(value):.3g} for {phi.name}: sigma_a2 = {float(a2):.12g}, tau = {float(at.tau):.6g}, "
-                "at or past the edge of well-posedness (analysis.well_posedness_edge), or nearer to a fold than doubles "
-                "can tell (digits= can); lower sigma_a2")
+                "at or past the edge of well-posedness (analysis.well_posedness_edge), or nearer to a fold than doubles"
+                " can tell (digits= can); lower sigma_a2")
     alpha1 = b2 * g1 / linear
     alpha4 = b2 / energy
     through = a2 * alpha1 + b2

@@ -20,6 +20,7 @@ the isolated eigenvalues between, and each is found by halving. For the NTK put 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -92,7 +93,7 @@ class KernelSpectrum:
         if isinstance(means, GaussianMixture):
             if covariances is not None or sizes is not None:
                 raise ValueError("a mixture brings its covariances and sizes: give them only without one")
-            means, covariances, sizes = means.means, means.covariances, means.sizes
+            covariances, sizes, means = means.covariances, means.sizes, means.means
         if covariances is None or sizes is None:
             raise ValueError("give a GaussianMixture, or means, covariances and sizes")
         self.means = np.atleast_2d(np.asarray(means, dtype=float))
@@ -158,7 +159,8 @@ class KernelSpectrum:
 
     def reduced(self, z: ArrayLike) -> Complex:
         """S(z), [m, 2K+1, 2K+1], for z in the upper half plane."""
-        zeta = (np.atleast_1d(np.asarray(z, dtype=complex)) - self.shift) / self.slope
+        points: Complex = np.atleast_1d(np.asarray(z)).astype(np.complex128)
+        zeta = (points - self.shift) / self.slope
         found = resolve(self.population, zeta)
         r, count = self.population.ratios, len(self.sizes)
         if self.population.atom == 0:
@@ -171,10 +173,10 @@ class KernelSpectrum:
         s[:, index, index] = r * found.g
         s[:, count:2 * count, count:2 * count] = (through[:, None, :] * self._basis_means) @ self._basis_means.T
         s[:, -1, -1] = found.g @ (r * self._energy)
-        return s / self.slope
+        return np.asarray(s / self.slope)
 
     def _signature(self, x: Array, height: Array) -> tuple[Array, Array]:
-        """sign + D P^T S P D at real x outside the bulk, and its derivative, [m, 2K+1, 2K+1]."""
+        """Sign + D P^T S P D at real x outside the bulk, and its derivative, [m, 2K+1, 2K+1]."""
         s = self.reduced(x + 1j * height)
         turned = self._turn.T @ s @ self._turn
         return np.diag(self._signs) + turned.real, turned.imag / height[:, None, None]
@@ -228,7 +230,7 @@ class KernelSpectrum:
         far = self._size * spread + width
         inset = _AT_EDGE * width
         gaps = [(edges[0] - far, edges[0] - inset), (edges[-1] + inset, edges[-1] + far)]
-        gaps += [(left + inset, right - inset) for (_, left), (right, _) in zip(pairs, pairs[1:], strict=False)
+        gaps += [(left + inset, right - inset) for (_, left), (right, _) in itertools.pairwise(pairs)
                  if right - left > 3 * inset]
         return gaps
 

@@ -172,9 +172,9 @@ def resolve(population: Population, z: Complex) -> Resolved:
         for _ in range(_MOST_STEPS):
             image, newton = advance(population, at[active], u[active], by_samples)
             # The map itself never leaves the half plane of the solution and always converges; Newton only fast.
-            good = newton.imag > 0
+            good: NDArray[np.bool_] = np.asarray(newton.imag > 0)
             if good.ndim == 2:
-                good = good.all(axis=1)[:, None]
+                good = np.asarray(good.all(axis=1))[:, None]
             new = np.where(good, newton, image)
             change = np.abs(new - u[active]) / np.abs(new)
             u[active] = new
@@ -205,7 +205,7 @@ def _both(population: Population, z: Complex, u: Complex, by_samples: bool) -> t
 
 
 def solve_delta(population: Population, z: Complex) -> tuple[Complex, float]:
-    """The delta_a at every z of the upper half plane, [m, K], and the largest relative residual; raises as `resolve`."""
+    """The delta_a at every z, [m, K], and the largest relative residual; refuses as `resolve` does."""
     found = resolve(population, z)
     return found.delta, found.residual
 
@@ -275,7 +275,7 @@ def _find_support(population: Population, points: int) -> list[tuple[float, floa
             return explicit_support(population.weights[present], c[0] * lead[present], float(population.ratios.sum()))
         if len(lead) == 1:
             distinct, index = np.unique(c * lead[0], return_inverse=True)
-            return explicit_support(np.bincount(index, weights=population.ratios), distinct, 1.0)
+            return explicit_support(np.bincount(index, weights=population.ratios).astype(float), distinct, 1.0)
     high = 1.05 * population.scale
     grid = np.geomspace(1e-13 * high, high, points)
 

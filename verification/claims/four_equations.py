@@ -100,7 +100,7 @@ def _slope_of_tau_equation(context: Context, centred: bool) -> list[Evidence]:
                 value = _uncentred(phi, tau)
             # Richardson: fourth order in the step, 1e-14/h rounding and h^4 truncation balance near h = 1e-3 tau^2.
             q, h = tau**2, 2e-3 * tau**2
-            v = [moments(name, math.sqrt(q + k * h), with_derivative_square=False).variance for k in (-2, -1, 1, 2)]
+            v = [moments(name, math.sqrt(q + k * h)).variance for k in (-2, -1, 1, 2)]
             slope = (v[0] - 8 * v[1] + 8 * v[2] - v[3]) / (12 * h)
             worst, cases = max(worst, abs(slope - value)), cases + 1
     return [Evidence(Method.NUMERICAL, within(worst, 1e-9, 0.1), "nine activations, three tau; fourth-order "
