@@ -29,7 +29,8 @@ def test_an_unknown_name_is_answered_with_the_closest():
 
 
 @pytest.mark.parametrize(("given", "name"), [
-    (torch.relu, "relu"), (functional.relu, "relu"), (nn.ReLU(), "relu"), (functional.gelu, "gelu"), (nn.GELU(), "gelu"),
+    (torch.relu, "relu"), (functional.relu, "relu"), (nn.ReLU(), "relu"), (functional.gelu, "gelu"),
+    (nn.GELU(), "gelu"),
     (nn.SiLU(), "swish"), (nn.Mish(), "mish"), (nn.SELU(), "selu"), (nn.Softplus(), "softplus"), (np.tanh, "tanh"),
     (np.sin, "sin"), (special.erf, "erf"), (math.tanh, "tanh"), (nn.LeakyReLU(0.2), "leaky_relu(0.2)"),
     (nn.Hardtanh(), "hard_tanh(1, 1)"), (nn.ELU(0.5), "elu(0.5)")])
