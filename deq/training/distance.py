@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from deq.data import load_cifar10, load_mnist
 from deq.evaluation import FeatureClassifier, FeatureStatistics, frechet_distance, inception_features
-from deq.training.config import ConfigError, DataOptions
+from deq.training.config import ConfigError
+from deq.training.options import DataOptions
 from deq.training.sources import synthetic_images
 from deq.training.trained import sample_images
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from deq.data import load_celeba, load_cifar10, load_mnist
-from deq.training.config import ConfigError, DataOptions
+from deq.training.config import ConfigError
+from deq.training.options import DataOptions
 
 
 @dataclass(frozen=True)

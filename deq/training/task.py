@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from deq.training.config import MODELS, Config, ConfigError, OptimizerOptions
+from deq.training.config import MODELS, Config, ConfigError
+from deq.training.options import OptimizerOptions
 
 #: Engine's service to a task: backward, average over processes, check, clip, step. Gives the gradient norm.
 Apply = Callable[[str, Tensor], float]
@@ -30,19 +31,11 @@ def build_model(config: Config, **extra: Any) -> nn.Module:
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], options: OptimizerOptions) -> Optimizer:
-    """Adam, RMSprop or plain SGD.
-
-    Raises:
-        ConfigError: unknown name.
-    """
+    """Adam, RMSprop or plain SGD."""
     kept = [p for p in parameters if p.requires_grad]
-    if options.name == "adam":
-        return torch.optim.Adam(kept, lr=options.lr, weight_decay=options.weight_decay)
-    if options.name == "rmsprop":
-        return torch.optim.RMSprop(kept, lr=options.lr, weight_decay=options.weight_decay)
-    if options.name == "sgd":
-        return torch.optim.SGD(kept, lr=options.lr, weight_decay=options.weight_decay)
-    raise ConfigError(f"optimizer.name {options.name!r} is not known; take adam, rmsprop or sgd")
+    kinds: dict[str, Callable[..., Optimizer]] = {
+        "adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop, "sgd": torch.optim.SGD}
+    return kinds[options.name](kept, lr=options.lr, weight_decay=options.weight_decay)
 
 
 class Task(ABC):
@@ -97,8 +90,8 @@ class Task(ABC):
         return [p for group in self.optimizers[name].param_groups for p in group["params"]]
 
 
-class MovingAverage(nn.Module):
-    """An exponential moving average of a model's parameters, as a copy of the model.
+class MovingAverage(AveragedModel):
+    """An exponential moving average of a model's parameters, as a copy of the model; torch's own average.
 
     Args:
         model: to follow.
@@ -106,14 +99,17 @@ class MovingAverage(nn.Module):
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        super().__init__()
         if not 0 < decay < 1:
             raise ValueError(f"decay must lie between 0 and 1, not {decay}")
-        self.decay = decay
-        self.model = copy.deepcopy(model).requires_grad_(False)
+        super().__init__(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self.n_averaged += 1        # the copy made here is the first value; the next one moves it
+        self.requires_grad_(False)
 
-    @torch.no_grad()
+    @property
+    def model(self) -> nn.Module:
+        """The copy."""
+        return self.module
+
     def follow(self, model: nn.Module) -> None:
         """Move the copy a little towards the model."""
-        for mine, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
-            mine.lerp_(theirs.detach(), 1 - self.decay)
+        self.update_parameters(model)

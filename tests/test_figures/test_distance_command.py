@@ -5,8 +5,8 @@ import torch
 
 from deq.data import DataError
 from deq.training import ConfigError, load_config
-from deq.training.config import DataOptions
 from deq.training.distance import image_distance, labelled_images
+from deq.training.options import DataOptions
 from deq.training.start import train
 from deq.training.trained import load_trained
 from figures.cli import main

@@ -56,6 +56,18 @@ def test_usage_trouble_is_a_line(arguments, message, capsys, tmp_path):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("word", [["--dry-run"], []])
+@pytest.mark.parametrize(("setting", "message"), [
+    ("optimizer.lr=-1", "optimizer.lr"), ("optimizer.clip=-3", "optimizer.clip"), ("run.steps=0", "run.steps"),
+    ("data.batch=0", "data.batch"), ("run.precision=8-true", "run.precision"), ("objective.kind=smm", "did you mean"),
+    ("model.variant=deqq", "deqq")])
+def test_values_out_of_range_are_refused_also_by_a_dry_run(setting, message, word, capsys, tmp_path):
+    out = tmp_path / "runs"
+    assert main(["train", "table4/mle", "--smoke", *word, "--set", setting, "--out", str(out)]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_stopped_training_gives_status_1(capsys, tmp_path):
     assert main(["train", "table4/mle", "--smoke", "--quiet", "--out", str(tmp_path), "--steps", "40",
                  "--set", "optimizer.lr=1e30"]) == 1

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from deq.training import ConfigError, list_configs, load_config
-from deq.training.config import GradientOptions
+from deq.training.options import DataOptions, GradientOptions
 from deq.training.sources import Batches, load_source
-from deq.training.task import build_model, build_optimizer
+from deq.training.task import build_model
 
 MINIMAL = '[data]\nname = "synthetic"\n[model]\nkind = "nice"\ndim = 16\nwidth = 4\n'
 
@@ -71,14 +71,51 @@ def test_unknown_configuration_suggests_near_names():
 
 def test_unknown_choices_are_refused(tmp_path):
     path = write(tmp_path / "a.toml", MINIMAL)
-    with pytest.raises(ConfigError, match="rule"):
-        GradientOptions(rule="magic").build()
+    with pytest.raises(ValueError, match="rule"):
+        GradientOptions(rule="magic")
     with pytest.raises(ConfigError, match="cannot be built"):
         build_model(load_config(path, overrides={"model": {"variant": "resnet"}}))
-    with pytest.raises(ConfigError, match="optimizer"):
-        build_optimizer([], load_config(path, overrides={"optimizer": {"name": "lion"}}).optimizer)
-    with pytest.raises(ConfigError, match=r"data\.name"):
-        load_source(load_config(path, overrides={"data": {"name": "imagenet"}}).data)
+    with pytest.raises(ValueError, match="celeba"):
+        DataOptions("celebA")
+
+
+@pytest.mark.parametrize(("place", "value", "message"), [
+    ("optimizer.lr", 0.0, r"optimizer\.lr: it should be greater than 0, not 0\.0"),
+    ("optimizer.lr", -1e-3, r"optimizer\.lr"), ("optimizer.lr", float("nan"), r"optimizer\.lr"),
+    ("optimizer.lr", float("inf"), r"optimizer\.lr"), ("optimizer.lr", "fast", r"optimizer\.lr must be float"),
+    ("optimizer.clip", -1.0, r"optimizer\.clip"), ("optimizer.clip", float("nan"), r"optimizer\.clip"),
+    ("optimizer.ema", 1.0, r"optimizer\.ema"), ("optimizer.patience", -1, r"optimizer\.patience"),
+    ("optimizer.weight_decay", -1e-9, "weight_decay"),
+    ("optimizer.name", "adamm", "did you mean 'adam'"), ("optimizer.name", "lion", r"known are adam, rmsprop, sgd"),
+    ("run.steps", 0, r"run\.steps"), ("run.steps", -5, r"run\.steps"), ("run.log_every", 0, "log_every"),
+    ("run.checkpoint_every", 0, "checkpoint_every"), ("run.keep", 0, r"run\.keep"), ("run.seed", -1, r"run\.seed"),
+    ("run.precision", "16-true", r"run\.precision"), ("run.precision", "64true", "did you mean '64-true'"),
+    ("data.batch", 0, r"data\.batch"), ("data.batch", -2, r"data\.batch"), ("data.limit", -1, r"data\.limit"),
+    ("data.name", "imagenet", r"data\.name"), ("data.name", "mnits", "did you mean 'mnist'"),
+    ("data.name", "redwine", "holds rows, which nice does not take"), ("data.split", "80/10/10", r"data\.split"),
+    ("gradient.rule", "magic", r"gradient\.rule"), ("gradient.steps", 0, r"gradient\.steps"),
+    ("gradient.damping", 0.0, "damping"), ("gradient.damping", 1.5, "damping"), ("gradient.order", 0, "order"),
+    ("objective.kind", "ssmvr", "did you mean 'ssm"), ("objective.sigma", 0.0, "sigma"),
+    ("objective.score_updates", 0, "score_updates"), ("objective.distribution", "uniform", "rademacher"),
+    ("model.kind", "nicer", "did you mean 'nice'"),
+])
+def test_values_out_of_range_are_refused_before_anything_runs(tmp_path, place, value, message):
+    section, key = place.split(".")
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_config(write(tmp_path / "a.toml", MINIMAL), overrides={section: {key: value}})
+    assert "a.toml" in str(caught.value)
+    assert "pydantic" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "overrides", "message"), [
+    ("table2/redwine-sm", {"objective": {"kind": "mle"}}, "not known for dkef"),
+    ("table2/redwine-sm", {"data": {"name": "mnist"}}, "holds images, which dkef does not take"),
+    ("table2/redwine-sm", {"data": {"batch": 7}}, "must be even"),
+    ("table5/deq", {"objective": {"kind": "dsm"}}, "not known for ncsn"),
+    ("table5/deq", {"run": 3}, "run must be a section"), ("table5/deq", {"model": "deq"}, "model must be a section")])
+def test_what_does_not_fit_together_is_refused(name, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(name, overrides=overrides)
 
 
 def test_gradient_rules_are_built():
