@@ -6,7 +6,7 @@ from typing import Any
 
 from figures.pages import page
 from verification.paper.tables import TABLES
-from verification.paper_tables import Row, gather
+from verification.paper_tables import Row, columns_of, gather
 from verification.report import Block, Picture, Table, Words
 from verification.results import FOLDER
 
@@ -39,14 +39,15 @@ def make() -> list[Block]:
 
 
 def _heads(number: int) -> tuple[str, ...]:
-    pairs = [(column.heading, "printed") for column in TABLES[number].columns]
-    return ("row", *(head for pair in pairs for head in pair), "seeds", "steps")
+    pairs = [(column.heading, "median [quartiles]", "printed") for column in columns_of(number)]
+    return ("row", *(head for pair in pairs for head in pair), "seeds", "steps done", "ended by")
 
 
 def _cells(row: Row) -> tuple[Any, ...]:
-    pairs = [(entry.text().replace("+-", "±") or None, None if entry.printed is None else f"{entry.printed:g}")
-             for entry in row.entries]
-    return (row.name, *(cell for pair in pairs for cell in pair), row.seeds or None, row.steps)
+    pairs = [(entry.text().replace("+-", "±") or None, entry.robust() or None,
+              None if entry.printed is None else f"{entry.printed:g}") for entry in row.entries]
+    return (row.name, *(cell for pair in pairs for cell in pair), row.seeds or None, row.length() or None,
+            ", ".join(row.ended) or None)
 
 
 def _sources(rows: list[Row]) -> str:

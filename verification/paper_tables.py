@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from verification.errors import UserError
-from verification.paper.tables import TABLES, PrintedTable
+from verification.paper.tables import TABLES, Column
 
 SCHEMA = 1
 
@@ -22,6 +22,8 @@ class Entry:
     Attributes:
         ours: mean over seeds in the printed unit; None where nothing was run.
         deviation: sample deviation over seeds; None for fewer than two.
+        quartiles: lower quartile, median, upper quartile over seeds, which one wild seed does not move far; None for
+            fewer than three.
         printed: the paper's value, or None.
         reduced: a smaller model, less data or fewer steps than the row's.
     """
@@ -30,6 +32,14 @@ class Entry:
     deviation: float | None
     printed: float | None
     reduced: bool
+    quartiles: tuple[float, float, float] | None = None
+
+    def robust(self) -> str:
+        """Median and quartiles, as in a table; empty for fewer than three seeds."""
+        if self.quartiles is None:
+            return ""
+        low, middle, high = self.quartiles
+        return f"{middle:.4g} [{low:.4g}, {high:.4g}]"
 
     def text(self) -> str:
         """As in a table; empty where nothing was run."""
@@ -48,15 +58,47 @@ class Row:
         name: of its configuration.
         entries: one a column.
         seeds: how many.
-        steps: the most updates asked for; None where nothing was trained.
+        steps: updates that were done, fewest and most; None where nothing was trained.
+        ended: what ended the runs: "steps" (all that were asked for), "patience", "failure".
         sources: provenance of what is shown, one text a run command.
     """
 
     name: str
     entries: tuple[Entry, ...]
     seeds: int
-    steps: int | None
+    steps: tuple[int, int] | None
+    ended: tuple[str, ...]
     sources: tuple[str, ...]
+
+    def length(self) -> str:
+        """Steps done, as in a table."""
+        if self.steps is None:
+            return ""
+        low, high = self.steps
+        return f"{low}" if low == high else f"{low} to {high}"
+
+
+#: Columns that no table prints: what early stopping would have reported, and how far to trust the likelihoods.
+EXTRA: dict[int, tuple[Column, ...]] = {number: (
+    Column("early_test_sm_loss", "SM loss, had patience 200 ended it"),
+    Column("log_z_gap", "log Z, reverse minus forward"),
+    Column("test_log_likelihood_importance", "likelihood by importance sampling"),
+    Column("importance_effective", "its effective samples")) for number in (2, 3)}
+
+
+def columns_of(number: int) -> tuple[Column, ...]:
+    """The printed columns of a table, then our own."""
+    return (*TABLES[number].columns, *EXTRA.get(number, ()))
+
+
+def ended_by(cell: dict[str, Any]) -> str:
+    """What ended a run: "steps", "patience" or "failure"; cells of before say it by their steps alone."""
+    if "stopped_by" in cell:
+        return str(cell["stopped_by"])
+    if cell.get("steps") is None and "stopped" in cell:
+        return "failure"
+    return "patience" if (cell.get("steps") or 0) < cell["steps_asked"] and "steps" in cell else "steps"
+
 
 
 def load_cells(path: Path) -> list[dict[str, Any]]:
@@ -81,6 +123,10 @@ def numbers_of(cell: dict[str, Any]) -> dict[str, float]:
     numbers = dict(cell["numbers"])
     if "test_sm_loss" in numbers and "deq" not in cell["row"]:
         numbers.setdefault("test_sm_loss_exact", numbers["test_sm_loss"])
+    if {"test_log_likelihood", "test_log_likelihood_low"} <= numbers.keys():
+        numbers.setdefault("log_z_gap", numbers["test_log_likelihood"] - numbers["test_log_likelihood_low"])
+    if ended_by(cell) == "patience" and "test_sm_loss" in numbers:
+        numbers.setdefault("early_test_sm_loss", numbers["test_sm_loss"])
     return numbers
 
 
@@ -88,11 +134,18 @@ def comparable(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """One run a seed, all of one length: of the lengths with the most seeds the longest.
 
     A run that is not reduced, such as one that patience ended, also counts as a longer one: more steps would not have
-    changed it.
+    changed it. Runs that nothing ended before the printed steps stand by themselves, and go first where they have as
+    many seeds.
 
     Args:
         runs: with "seed", "steps_asked" and "reduced".
     """
+    full = {run["seed"]: run for run in runs if run.get("stopped_by") == "steps" and not run["reduced"]}
+    rest = _longest([run for run in runs if run not in full.values()])
+    return [full[seed] for seed in sorted(full)] if full and len(full) >= len(rest) else rest
+
+
+def _longest(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     best: dict[Any, dict[str, Any]] = {}
     for asked in sorted({run["steps_asked"] for run in runs}):
         group = [run for run in runs if run["steps_asked"] == asked
@@ -108,25 +161,37 @@ def gather(number: int, results: Path) -> list[Row]:
     table = TABLES[number]
     trained = list(_trained(number, results))
     costs = list(_costs(number, results))
-    return [_row(table, name, printed, [run for run in trained if run["row"] == name],
+    rows = [_row(number, name, printed, [run for run in trained if run["row"] == name],
                  [cost for cost in costs if cost["row"] == name]) for name, printed in table.rows.items()]
+    others = dict.fromkeys(run["row"] for run in trained if run.get("variant"))
+    nothing = (None,) * len(table.columns)
+    return rows + [_row(number, name, nothing, [run for run in trained if run["row"] == name], []) for name in others]
 
 
-def _row(table: PrintedTable, name: str, printed: tuple[float | None, ...], runs: list[dict[str, Any]],
+def _row(number: int, name: str, printed: tuple[float | None, ...], runs: list[dict[str, Any]],
          costs: list[dict[str, Any]]) -> Row:
     runs = comparable(runs)
-    longest = max((run["steps_asked"] for run in runs), default=None)
+    done = [run["steps"] for run in runs if run.get("steps") is not None]
     entries, used = [], []
-    for column, value in zip(table.columns, printed, strict=True):
+    columns = columns_of(number)
+    for column, value in zip(columns, (*printed, *(None,) * (len(columns) - len(printed))), strict=True):
         having = [run for run in runs if column.key in run["numbers"]] or [
             cost for cost in costs if column.key in cost["numbers"]]
         values = [column.scale * run["numbers"][column.key] for run in having]
         used += having
         entries.append(Entry(statistics.mean(values) if values else None,
                              statistics.stdev(values) if len(values) > 1 else None, value,
-                             any(run["reduced"] for run in having)))
+                             any(run["reduced"] for run in having), _quartiles(values)))
     sources = tuple(dict.fromkeys(run["source"] for run in used))
-    return Row(name, tuple(entries), len({run["seed"] for run in runs}), longest, sources)
+    return Row(name, tuple(entries), len({run["seed"] for run in runs}),
+               (min(done), max(done)) if done else None, tuple(sorted({run["ended"] for run in runs})), sources)
+
+
+def _quartiles(values: Sequence[float]) -> tuple[float, float, float] | None:
+    if len(values) < 3:
+        return None
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, middle, high
 
 
 def _source(about: dict[str, Any]) -> str:
@@ -139,8 +204,11 @@ def _trained(number: int, results: Path) -> Iterator[dict[str, Any]]:
         front = f"table{source}/" if number == 10 else ""
         for cell in load_cells(results / f"table{source}.json"):
             if "numbers" in cell:
-                yield {"row": front + cell["row"], "seed": cell["seed"], "steps_asked": cell["steps_asked"],
-                       "reduced": cell["reduced"], "numbers": numbers_of(cell), "source": _source(cell["provenance"])}
+                variant = f" ({cell['variant']})" if cell.get("variant") else ""
+                kept = {key: cell[key] for key in ("seed", "steps", "steps_asked", "reduced", "stopped_by", "variant")
+                        if key in cell}
+                yield kept | {"row": front + cell["row"] + variant, "ended": ended_by(cell),
+                              "numbers": numbers_of(cell), "source": _source(cell["provenance"])}
         for path in sorted(results.glob(f"run-table{source}-*.json")):
             run = json.loads(path.read_text(encoding="utf-8"))
             numbers = dict(run["final"])
@@ -148,6 +216,7 @@ def _trained(number: int, results: Path) -> Iterator[dict[str, Any]]:
             if looks:
                 numbers["iterations"] = statistics.mean(looks)
             yield {"row": front + run["config"].partition("/")[2], "seed": run["seed"], "steps_asked": run["steps"],
+                   "steps": run["steps"], "ended": "steps",
                    "reduced": run["reduced"], "numbers": numbers, "source": _source(run["provenance"])}
 
 

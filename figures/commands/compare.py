@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from deq.data import load_tabular
-from figures.commands.table import save_cells
 from verification.context import Context
 from verification.errors import UserError
 from verification.experiments.outcome import RULES, make_run, paper_steps, train_all
+from verification.paper_queue.cells import save_cells
 from verification.paper_tables import load_cells
 from verification.provenance import provenance
 from verification.results import FOLDER

@@ -16,7 +16,7 @@ from deq.training.folder import TrainingInterrupted
 from verification.errors import UserError
 from verification.paper_queue.cost import Costs
 from verification.paper_queue.queue import Item, only_queue, plan, run_all
-from verification.paper_queue.runs import choose, paper_runs
+from verification.paper_queue.runs import PaperRun, choose, paper_runs
 from verification.paper_queue.work import Place
 from verification.results import FOLDER
 
@@ -73,13 +73,21 @@ def run(arguments: argparse.Namespace) -> int:
             print(render(plan(runs, place, costs), arguments.jobs, arguments.device))
             return 0
         with only_queue(arguments.runs):
-            items = plan(runs, place, costs)
-            return 1 if run_all(items, place, arguments.jobs, lambda line: print(line, flush=True)) else 0
+            return 1 if sum(_stage(stage, runs, place, costs, arguments.jobs)
+                            for stage in sorted({one.stage for one in runs})) else 0
     except TrainingInterrupted as error:
         print(f"deqproof: {error}", file=sys.stderr)
         return 143
     except (ConfigError, DataError, ModuleNotFoundError) as error:
         raise UserError(str(error)) from error
+
+
+def _stage(stage: int, runs: Sequence[PaperRun], place: Place, costs: Costs, jobs: int) -> int:
+    """All runs of a stage, measured when it begins; how many stopped by a failure."""
+    items = plan([one for one in runs if one.stage == stage], place, costs)
+    about = ", ".join(dict.fromkeys(f"table{one.table}" for one in runs if one.stage == stage))
+    print(f"stage {stage} ({about}):", flush=True)
+    return run_all(items, place, jobs, lambda line: print(f"  {line}", flush=True))
 
 
 def render(items: Sequence[Item], jobs: int, device: str) -> str:
@@ -92,6 +100,9 @@ def render(items: Sequence[Item], jobs: int, device: str) -> str:
     for (config, variant), group in groups.items():
         left = sum(item.seconds * (1 - item.share) for item in group) / 3600
         whole = sum(item.share == 1 for item in group)
+        if group[0].obstacle:
+            lines.append(f"{f'{config} {variant}':<{width}} {len(group):>5} {'not here':>7}: {group[0].obstacle}")
+            continue
         lines.append(f"{f'{config} {variant}':<{width}} {len(group):>5} {group[0].run.resolve().run.steps:>7} "
                      f"{group[0].seconds / 3600:>8.2f} {left:>7.1f}  {whole} of {len(group)}")
     left = sum(item.seconds * (1 - item.share) for item in items) / 3600

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import re
 import sys
 import time
 from pathlib import Path
@@ -21,13 +18,12 @@ from figures.commands.train import parse_overrides
 from verification.context import Context
 from verification.errors import UserError
 from verification.paper.tables import TABLES
-from verification.paper_tables import SCHEMA, Row, gather, load_cells
+from verification.paper_queue.cells import curve, put_cell
+from verification.paper_tables import Row, columns_of, gather, load_cells
 from verification.provenance import provenance
 from verification.results import FOLDER
 
 TRAINED = (1, 2, 3, 4, 5)
-#: Numbers of the log that a cell keeps.
-CURVES = ("loss", "validation", "iterations", "spectral_radius")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -63,18 +59,6 @@ def run(arguments: argparse.Namespace) -> int:
         stopped = fill(arguments, path, load_cells(path))
     print(render(arguments.number, gather(arguments.number, arguments.results)))
     return 1 if stopped else 0
-
-
-def save_cells(path: Path, cells: list[dict[str, Any]]) -> None:
-    """Write all cells, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    text = json.dumps({"schema": SCHEMA, "cells": cells}, indent=1)
-    # A list of numbers is a curve: on one line, so that the file stays readable.
-    text = re.sub(r"\[\s+((?:-?[\d.][\d.eE+-]*|null)(?:,\s+(?:-?[\d.][\d.eE+-]*|null))*)\s+\]",
-                  lambda match: "[" + re.sub(r"\s+", " ", match[1]) + "]", text)
-    partial.write_text(text + "\n", encoding="utf-8")
-    os.replace(partial, path)
 
 
 def fill(arguments: argparse.Namespace, path: Path, cells: list[dict[str, Any]]) -> int:
@@ -117,40 +101,37 @@ def _cell(arguments: argparse.Namespace, name: str, seed: int, path: Path, cells
     began = time.monotonic()
     try:
         result = train(config, arguments.runs, data=arguments.data, progress=False)
-        cell |= {"steps": result.step, "numbers": dict(result.stats), "curve": curve(result.folder)}
+        cell |= {"steps": result.step, "stopped_by": "patience" if result.step < config.run.steps else "steps"}
+        cell |= {"numbers": dict(result.stats), "curve": curve(result.folder)}
         cell["reduced"] &= result.step >= config.run.steps  # patience ended it: more steps would have changed nothing
     except (TrainingStopped, TrainingDiverged, NotConverged) as error:
-        cell |= {"steps": None, "stopped": str(error)}
+        cell |= {"steps": None, "stopped": str(error), "stopped_by": "failure"}
     cell["seconds"] = round(time.monotonic() - began, 1)
     cells.append(cell)
-    save_cells(path, cells)
+    put_cell(path, cell, ("row", "seed", "steps_asked", "overrides"))
     print(f"{short} seed {seed}: {cell.get('stopped') or cell['numbers'].get('test_sm_loss')} ({cell['seconds']} s)")
     return int("stopped" in cell)
 
 
-def curve(folder: Path) -> dict[str, list[float | None]]:
-    """What a run logged along the way, by name: steps, and numbers to five digits, None where a line lacks one."""
-    lines = [json.loads(line) for line in (folder / "stats.jsonl").read_text(encoding="utf-8").splitlines()]
-    lines = [line for line in lines if line["kind"] == "train"]
-    kept = {key: [None if key not in line else float(f"{line[key]:.5g}") for line in lines] for key in CURVES}
-    found = {key: values for key, values in kept.items() if any(value is not None for value in values)}
-    return {"step": [line["step"] for line in lines], **found}
-
-
 def render(number: int, rows: list[Row]) -> str:
-    """The table as text: mean and sample deviation over seeds, beside the printed numbers."""
-    table = TABLES[number]
-    name = max(len(row.name) for row in rows)
-    widths = [max(len(column.heading), 14) for column in table.columns]
-    heads = "".join(f"  {column.heading:>{width}} {'printed':>8}"
-                    for column, width in zip(table.columns, widths, strict=True))
-    lines = [f"Table {number} of [SM]: {table.title}, ours beside printed", f"{'row':<{name}}{heads} {'seeds':>5} "
-             f"{'steps':>7}"]
+    """The table as text: mean and sample deviation, median and quartiles over seeds, beside the printed numbers."""
+    table, columns = TABLES[number], columns_of(number)
+    shown = [index for index in range(len(columns)) if index < len(table.columns)
+             or any(row.entries[index].ours is not None for row in rows)]
+    lines = [f"Table {number} of [SM]: {table.title}, ours beside printed"]
+    grid = [["row", *(word for index in shown for word in (columns[index].heading, "median [quartiles]", "printed")),
+             "seeds", "steps done", "ended by"]]
     for row in rows:
-        cells = "".join(f"  {entry.text():>{width}} {'' if entry.printed is None else f'{entry.printed:g}':>8}"
-                        for entry, width in zip(row.entries, widths, strict=True))
-        lines.append(f"{row.name:<{name}}{cells} {row.seeds or '':>5} {row.steps or 'not run':>7}")
+        cells = [word for entry in (row.entries[index] for index in shown)
+                 for word in (entry.text(), entry.robust(), "" if entry.printed is None else f"{entry.printed:g}")]
+        grid.append([row.name, *cells, str(row.seeds or ""), row.length() or "not run", ", ".join(row.ended)])
+    empty = {index for index in range(1, len(grid[0]) - 3) if not any(line[index] for line in grid[1:])}
+    grid = [[word for index, word in enumerate(line) if index not in empty] for line in grid]
+    widths = [max(len(line[index]) for line in grid) for index in range(len(grid[0]))]
+    lines += ["  ".join([line[0].ljust(widths[0]), *(word.rjust(width) for word, width in zip(
+        line[1:], widths[1:], strict=True))]).rstrip() for line in grid]
     lines += ["* reduced: fewer steps, less data or a smaller model than the paper's. +- is the sample deviation over "
-              "seeds.", table.note]
+              "seeds. Steps are those that were done; runs ended by patience stopped 200 steps after their best "
+              "validation.", table.note]
     sources = dict.fromkeys(source for row in rows for source in row.sources)
     return "\n".join([*(line.rstrip() for line in lines), *(f"  from {source}" for source in sources)])

@@ -65,8 +65,9 @@ TABLES: dict[int, PrintedTable] = {
         {row: (loss[0], None, likelihood[0]) for row, (loss, likelihood, _, _) in TABLE_2.items()},
         "Losses are those of the model's own derivatives, as the paper's are. For rows with an equilibrium, trained "
         "and evaluated with phantom gradients (K = 2), the second column is the loss of the same weights under exact "
-        "derivatives, alpha solved anew; for the others it is the first. Patience of 200 steps; where it had "
-        "ended every run of a row, fewer steps asked for are no reduction."),
+        "derivatives, alpha solved anew; for the others it is the first. A patience of 200 steps "
+        "stands in some released configurations, not in those with the paper's sizes: runs that it ended are shown "
+        "until as many seeds have done all printed steps."),
     3: PrintedTable(
         "deep kernel exponential families on Gaussians",
         (_LOSS, _LIKELIHOOD, Column("test_fisher_divergence", "Fisher divergence")),

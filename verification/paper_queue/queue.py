@@ -12,6 +12,7 @@ from pathlib import Path
 import joblib
 from filelock import FileLock, Timeout
 
+from deq.data import DataError
 from verification.errors import UserError
 from verification.paper_queue.cost import Costs
 from verification.paper_queue.runs import PaperRun
@@ -26,17 +27,24 @@ class Item:
         run: what.
         seconds: measured cost of the whole run, on one core.
         share: of it that is done: 1 for a stored one, that of the newest checkpoint else.
+        obstacle: why it cannot be run here (data that are missing), or empty.
     """
 
     run: PaperRun
     seconds: float
     share: float
+    obstacle: str = ""
 
 
 def plan(runs: Sequence[PaperRun], place: Place, costs: Costs) -> list[Item]:
     """Runs with their costs, by stage and then by cost; each kind is measured once on a machine."""
-    items = [Item(run, costs.of(run).total(run, place.smoke), 1.0 if stored(run, place) else progress_of(run, place))
-             for run in runs]
+    items = []
+    for run in runs:
+        share = 1.0 if stored(run, place) else progress_of(run, place)
+        try:
+            items.append(Item(run, costs.of(run).total(run, place.smoke), share))
+        except DataError as error:
+            items.append(Item(run, 0.0, share, str(error)))
     return sorted(items, key=lambda item: (item.run.stage, item.seconds, item.run.seed))
 
 
@@ -68,6 +76,9 @@ def run_all(items: Sequence[Item], place: Place, jobs: int, tell: Callable[[str]
 
     Each line tells how a run went, how many are whole, the share of all work and the hours that remain.
     """
+    for obstacle in dict.fromkeys(item.obstacle for item in items if item.obstacle):
+        tell(f"{sum(item.obstacle == obstacle for item in items)} runs left out: {obstacle}")
+    items = [item for item in items if not item.obstacle]
     wanted = [item for item in items if item.share < 1]
     whole, total = len(items) - len(wanted), sum(item.seconds for item in items)
     spent = sum(item.seconds * item.share for item in items)

@@ -167,12 +167,24 @@ def test_the_command_runs_and_plans(tmp_path, capsys):
              str(tmp_path / "s")]
     assert main(order) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("0 of 3 runs whole")
+    assert lines[0] == "stage 0 (table2):"
+    assert lines[1].strip().startswith("0 of 3 runs whole")
     assert "3 of 3 runs, 100%" in lines[-1]
     assert main([*order, "--plan"]) == 0
     assert "3 of 3" in capsys.readouterr().out
     assert main(order) == 0
-    assert capsys.readouterr().out.startswith("3 of 3 runs whole")
+    assert "3 of 3 runs whole" in capsys.readouterr().out
+
+
+def test_runs_without_their_data_are_left_out_and_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("DEQPROOF_DATA", raising=False)
+    order = ["paper", "--only", "celeba-ssm", "--runs", str(tmp_path / "r"), "--results", str(tmp_path / "s"),
+             "--data", str(tmp_path)]
+    assert main([*order, "--plan"]) == 0
+    assert "celeba" in capsys.readouterr().out.lower()
+    assert main(order) == 0
+    assert "1 runs left out" in capsys.readouterr().out
+    assert not (tmp_path / "s").exists()
 
 
 @pytest.mark.parametrize(("order", "message"), [(["--only", "table9"], "table9"), (["--jobs", "0"], "--jobs")])
