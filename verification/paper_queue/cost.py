@@ -112,7 +112,8 @@ def measure(run: PaperRun, device: str = "cpu", data: Path | None = None, *, smo
         config, share = run.resolve(smoke), 1.0
         if run.table in LARGE:
             share = min(FEW_ROWS, config.data.batch) / config.data.batch
-            config = replace(config, data=replace(config.data, batch=min(FEW_ROWS, config.data.batch)))
+            few = replace(config.data, batch=min(FEW_ROWS, config.data.batch))  # type: ignore[type-var]
+            config = replace(config, data=few)
         task = make_task(config, torch.device(device), data)
         batches = Batches(task.rows, config.data.batch, 0)
 
