@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from deq.density import rules_nonlinear, rules_shape
 from deq.density.jet import Jet
 from deq.density.products import directional
 from deq.density.rules import RULES
-from deq.density.tape import Reference, Tape
+from deq.density.tape import Tape
 from deq.status import DerivativeOrderError
 
 __all__ = ["WRONG_THIRD", "push", "push_operation"]
@@ -28,7 +28,7 @@ assert rules_shape.__doc__ is not rules_nonlinear.__doc__  # imported because th
 _ATEN = torch.ops.aten
 # Their second derivatives are right, their third (a parameter's derivative of a Laplacian) are not.
 WRONG_THIRD = {_ATEN.native_batch_norm.default, _ATEN._native_batch_norm_legit.default,
-          _ATEN._native_batch_norm_legit.no_stats, _ATEN.cudnn_batch_norm.default}
+               _ATEN._native_batch_norm_legit.no_stats, _ATEN.cudnn_batch_norm.default}
 
 
 def push(tape: Tape, arguments: Sequence[Any]) -> Any:
@@ -48,22 +48,13 @@ def push(tape: Tape, arguments: Sequence[Any]) -> Any:
     found: dict[int, Any] = dict(enumerate(arguments))
     moving = [item for item in arguments if isinstance(item, Jet)]
 
-    def resolve(item: Any) -> Any:
-        return found[item.place] if isinstance(item, Reference) else item
-
-    last = {item.place: k for k, operation in enumerate(tape.operations)
-            for item in tree_flatten((operation.args, operation.kwargs))[0] if isinstance(item, Reference)}
-    for k, operation in enumerate(tape.operations):
-        args, kwargs = tree_map(resolve, (operation.args, operation.kwargs),
-                                is_leaf=lambda item: isinstance(item, Reference))
-        wanted = tuple(place is not None and (place in last or place == tape.output) for place in operation.places)
-        if not any(wanted):
-            continue
-        results = push_operation(operation.call, args, kwargs, wanted)
-        for place, result in zip(operation.places, results, strict=True):
-            if place is not None and result is not None:
+    for step in tape.plan:
+        args, kwargs = step.resolve(found)
+        results = push_operation(step.call, args, kwargs, step.wanted)
+        for place, wanted, result in zip(step.places, step.wanted, results, strict=True):
+            if wanted and result is not None:
                 found[place] = result
-        for place in [p for p in found if last.get(p, len(tape.operations)) <= k and p != tape.output]:
+        for place in step.dead:
             del found[place]  # fresh memory is dear: give it back at once
     made = tape.value if tape.output is None else found[tape.output]
     assert made is not None
@@ -75,7 +66,7 @@ def push(tape: Tape, arguments: Sequence[Any]) -> Any:
 
 def push_operation(call: Any, args: tuple, kwargs: dict[str, Any], wanted: Sequence[bool]) -> Sequence[Any]:
     """The jets of the results of one operation, of those that are wanted; tensors where no argument is a jet."""
-    if not any(isinstance(item, Jet) for item in tree_flatten((args, kwargs))[0]):
+    if not any(isinstance(item, Jet) for item in args) and not _nested_jets(args, kwargs):
         made = call(*args, **kwargs)
         return made if isinstance(made, (tuple, list)) else (made,)
     rule = RULES.get(call)
@@ -83,6 +74,13 @@ def push_operation(call: Any, args: tuple, kwargs: dict[str, Any], wanted: Seque
     if made is NotImplemented:
         made = _by_reverse_mode(call, args, kwargs, wanted)
     return made if isinstance(made, (tuple, list)) else (made,)
+
+
+def _nested_jets(args: tuple, kwargs: dict[str, Any]) -> bool:
+    """Whether there are jets in lists or named arguments."""
+    if not kwargs and not any(isinstance(item, (tuple, list)) for item in args):
+        return False
+    return any(isinstance(item, Jet) for item in tree_flatten((args, kwargs))[0])
 
 
 def _by_reverse_mode(call: Callable, args: tuple, kwargs: dict[str, Any],

@@ -21,6 +21,7 @@ from deq.linear.factorise import Factors, factorise, require_regular
 from deq.linear.jacobian import as_rows
 
 __all__ = ["recorded_jet"]
+_PART = 2**18  # numbers in one temporary while a Jacobian is formed: 2 MiB in double precision
 
 
 class _Attached(torch.autograd.Function):
@@ -77,10 +78,15 @@ def recorded_jet(f: Callable[[Tensor, Tensor], Tensor], x: Tensor, z: Tensor) ->
 
 def _factorise(tape: Tape, x: Tensor, z: Tensor) -> Factors:
     batch, n = as_rows(z).shape
-    directions = torch.eye(n, dtype=z.dtype, device=z.device).reshape(n, 1, *z.shape[1:]).expand(n, *z.shape)
-    moved = push(tape, (Jet(z, directions, None), x)).first.reshape(n, batch, n)
-    # Built transposed, so that LAPACK finds its columns in place.
-    system = moved.transpose(0, 1).neg().contiguous()
+    unit = torch.eye(n, dtype=z.dtype, device=z.device).reshape(n, 1, *z.shape[1:])
+    # Built transposed, so that LAPACK finds its columns in place; in parts, whose temporaries are used again.
+    system = torch.empty((batch, n, n), dtype=z.dtype, device=z.device)
+    for part in range(0, n, max(1, _PART // max(1, batch * n))):
+        rows = slice(part, part + max(1, _PART // max(1, batch * n)))
+        directions = unit[rows].expand(-1, *z.shape)
+        moved = push(tape, (Jet(z, directions, None), x)).first.reshape(len(directions), batch, n)
+        # One pass: a strided copy of a strided result takes ten times as long.
+        torch.neg(moved.transpose(0, 1), out=system[:, rows])
     system.diagonal(dim1=1, dim2=2).add_(1)
     factors = factorise(system.mT, overwrite=True)
     require_regular(factors.defect, "I - df/dz at the equilibrium", ~as_rows(z).isfinite().all(1),

@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from deq.density.jet import Jet
 from deq.density.products import directional
 from deq.density.push import WRONG_THIRD
 from deq.density.rules import LINEAR, RULES, spread
 from deq.density.rules_nonlinear import POINTWISE
-from deq.density.tape import NotRecordable, Reference, record
+from deq.density.tape import NotRecordable, record
 from deq.interop.compilation import original
 from deq.status import DerivativeOrderError
 
@@ -74,10 +74,9 @@ def jet(f: Callable[[Tensor], Tensor], x: Tensor, direction: Tensor | None = Non
     except NotRecordable:
         return _along_curve(original(f), (curve,), order, "f").terms
     found: dict[int, Any] = {0: curve}
-    for operation in tape.operations:
-        args, kwargs = tree_map(lambda item: found[item.place] if isinstance(item, Reference) else item,
-                                (operation.args, operation.kwargs), is_leaf=lambda item: isinstance(item, Reference))
-        for place, result in zip(operation.places, _step(operation.call, args, kwargs, order), strict=True):
+    for step in tape.plan:
+        args, kwargs = step.resolve(found)
+        for place, result in zip(step.places, _step(step.call, args, kwargs, order), strict=True):
             if place is not None and result is not None:
                 found[place] = result
     if tape.output is None:

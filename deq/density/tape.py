@@ -7,17 +7,18 @@ list is run again in another arithmetic (`deq.density.push`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from deq.interop.compilation import original
 
-__all__ = ["NotRecordable", "Operation", "Reference", "Tape", "record"]
+__all__ = ["NotRecordable", "Operation", "Reference", "Step", "Tape", "record"]
 
 # What the wrappers meet in the bookkeeping of autograd itself: the same tensor again.
 _SAME = {torch.ops.aten.detach.default, torch.ops.aten.alias.default}
@@ -55,6 +56,35 @@ class Operation:
     places: tuple[int | None, ...]
 
 
+class Step:
+    """An operation prepared for being run again.
+
+    Args:
+        operation: as it was noted.
+        wanted: which of its results are used later.
+        dead: places that no later operation uses.
+    """
+
+    def __init__(self, operation: Operation, wanted: tuple[bool, ...], dead: set[int]) -> None:
+        self.call, self.places, self.wanted, self.dead = operation.call, operation.places, wanted, tuple(dead)
+        self._args, self._kwargs = operation.args, operation.kwargs
+        self._slots = [(i, item.place) for i, item in enumerate(operation.args) if isinstance(item, Reference)]
+        inside = [item for item in operation.args if isinstance(item, (tuple, list))] + list(operation.kwargs.values())
+        self._nested = any(isinstance(item, Reference) for item in tree_flatten(inside)[0])
+
+    def resolve(self, found: Mapping[int, Any]) -> tuple[tuple, dict[str, Any]]:
+        """The arguments with what was found in the place of each reference."""
+        if self._nested:
+            made: tuple[tuple, dict[str, Any]] = tree_map(
+                lambda item: found[item.place] if isinstance(item, Reference) else item, (self._args, self._kwargs),
+                is_leaf=lambda item: isinstance(item, Reference))
+            return made
+        args = list(self._args)
+        for i, place in self._slots:
+            args[i] = found[place]
+        return tuple(args), self._kwargs
+
+
 @dataclass
 class Tape:
     """The operations in order.
@@ -71,6 +101,21 @@ class Tape:
     output: int | None = None
     value: Tensor | None = None
     aliased: set[int] = field(default_factory=set)
+
+    @cached_property
+    def plan(self) -> list[Step]:
+        """The operations that the output needs, ready to be run again; for a finished tape."""
+        needed, plan = {self.output}, []
+        for operation in reversed(self.operations):
+            wanted = tuple(place is not None and place in needed for place in operation.places)
+            if not any(wanted):
+                continue
+            used = {item.place for item in tree_flatten((operation.args, operation.kwargs))[0]
+                    if isinstance(item, Reference)}
+            # Reading backwards, what is met for the first time is used for the last time.
+            plan.append(Step(operation, wanted, used - needed))
+            needed |= used
+        return plan[::-1]
 
     def place(self) -> int:
         """A new one."""
