@@ -19,7 +19,7 @@ from deq.density.affine import (
     squared_derivatives,
 )
 from deq.density.affine_start import chord_start
-from deq.density.jets import coordinate_jet, elementwise_derivatives, second_along
+from deq.density.jets import Jet, coordinate_jet, elementwise_derivatives, push_forward
 from deq.density.trust import trusted_head
 from deq.equilibrium import OnFailure
 from deq.solution import Solution
@@ -71,7 +71,9 @@ def affine_score_and_laplacian(structure: AffineStructure, head: Head, x: Tensor
         rows = derivatives(factors, weight, slope, injection)
         squares = torch.linalg.vecdot(rows, rows, dim=1)
         moving = (slope.unsqueeze(1) * rows).transpose(0, 1)
-        curved = second_along(head, (z, x), (moving, coordinate_jet(x).first))[1].sum(0)
+        bent = push_forward(head, Jet(z, moving, torch.zeros_like(z)), coordinate_jet(x)).laplacian
+        assert bent is not None
+        curved = bent
     p = adjoint(factors, weight, slope, slope * along_z)
     costate = torch.addmm(along_z, p, weight)
     score = p @ injection if along_x is None else torch.addmm(along_x, p, injection)

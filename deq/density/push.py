@@ -52,7 +52,7 @@ def push(tape: Tape, arguments: Sequence[Any]) -> Any:
         args, kwargs = step.resolve(found)
         results = push_operation(step.call, args, kwargs, step.wanted)
         for place, wanted, result in zip(step.places, step.wanted, results, strict=True):
-            if wanted and result is not None:
+            if wanted and place is not None and result is not None:
                 found[place] = result
         for place in step.dead:
             del found[place]  # fresh memory is dear: give it back at once

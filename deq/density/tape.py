@@ -70,7 +70,7 @@ class Step:
         self._args, self._kwargs = operation.args, operation.kwargs
         self._slots = [(i, item.place) for i, item in enumerate(operation.args) if isinstance(item, Reference)]
         inside = [item for item in operation.args if isinstance(item, (tuple, list))] + list(operation.kwargs.values())
-        self._nested = any(isinstance(item, Reference) for item in tree_flatten(inside)[0])
+        self._nested = bool(inside) and any(isinstance(item, Reference) for item in tree_flatten(inside)[0])
 
     def resolve(self, found: Mapping[int, Any]) -> tuple[tuple, dict[str, Any]]:
         """The arguments with what was found in the place of each reference."""
@@ -144,7 +144,8 @@ class _Wrapper(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:  # type: ignore[override]
-        flat, spec = tree_flatten((args, kwargs or {}))
+        simple = not kwargs and not any(isinstance(item, (tuple, list)) for item in args)
+        flat, spec = (args, None) if simple else tree_flatten((args, kwargs or {}))
         traced = [item for item in flat if isinstance(item, _Wrapper)]
         tape = traced[0]._tape
         if func in _SAME:
@@ -152,17 +153,20 @@ class _Wrapper(torch.Tensor):
         written = None
         if func._schema.is_mutable:
             func, written = _without_mutation(func, args, tape)
-        plain = tree_unflatten([item._plain if isinstance(item, _Wrapper) else item for item in flat], spec)
-        result = func(*plain[0], **plain[1])
+        plain = tuple(item._plain if isinstance(item, _Wrapper) else item for item in flat)
         # Whether a derivative flows into an argument is known only now: detaching leaves no other trace.
-        noted = tree_unflatten([_noted(item) for item in flat], spec)
-        if any(isinstance(item, Tensor) and item.is_complex() for item in tree_flatten(result)[0]):
-            raise NotRecordable("complex numbers")
+        noted = tuple(_noted(item) for item in flat)
+        depends = any(isinstance(item, Reference) for item in noted)
+        plain, noted = ((plain, {}), (noted, {})) if spec is None else (
+            tree_unflatten(plain, spec), tree_unflatten(noted, spec))
+        result = func(*plain[0], **plain[1])
         several = isinstance(result, (tuple, list))
         results = list(result) if several else [result]
+        if any(isinstance(item, Tensor) and item.is_complex() for item in results):
+            raise NotRecordable("complex numbers")
         places = tuple(tape.place() if isinstance(item, Tensor) and item.is_floating_point() else None
                        for item in results)
-        if any(place is not None for place in places) and any(isinstance(i, Reference) for i in tree_flatten(noted)[0]):
+        if depends and any(place is not None for place in places):
             tape.operations.append(Operation(func, noted[0], noted[1], places))
         if any(item.alias_info is not None for item in func._schema.returns):
             tape.aliased.update(place for place in places if place is not None)
