@@ -53,6 +53,9 @@ class TreeMap:
         self._layout = Layout.of(z0)
         self._dtype = torch.float32 if self._layout.dtype in _LOW else self._layout.dtype
         self._scale = None if scale is None else self._scales(scale)
+        self._take_apart, self._put_together = _codec(z0, self._layout)
+        #: A tree around one plain tensor is that tensor: nothing to pack.
+        self._alone = len(self._layout.dtypes) == 1 and self._layout.dtypes[0] == self._dtype and scale is None
         values, self._input_structure = flatten(tuple(inputs))
         for index, leaf in enumerate(values):
             if not isinstance(leaf, Tensor):
@@ -63,7 +66,9 @@ class TreeMap:
                                  f"dimension must be the batch of z0, {self._layout.batch}; what all samples share "
                                  "goes elsewhere (`shared=` of a layer, or a name that f closes over)")
         self.inputs: tuple[Tensor, ...] = tuple(values)
-        self.start = self._pack(z0).detach()
+        flat = _flat_tuple(inputs)
+        self._inputs_of = (lambda found: found) if flat else (lambda found: unflatten(found, self._input_structure))
+        self.start = self._pack(self._take_apart(z0)).detach()
 
     @property
     def rounding(self) -> float | None:
@@ -73,20 +78,24 @@ class TreeMap:
 
     def __call__(self, w: Tensor, *inputs: Tensor) -> Tensor:
         """The map at the tree of w, packed."""
-        value = self._f(self.tree(w), *unflatten(inputs, self._input_structure))
-        self._require_same(value)
-        return self._pack(value)
+        values = self._take_apart(self._f(self.tree(w), *self._inputs_of(inputs)))
+        self._require_same(values, len(w))
+        return self._pack(values)
 
     def tree(self, w: Tensor) -> Any:
         """The tree of a matrix [b, n], leaves in their own dtypes; differentiable."""
+        if self._alone:
+            return self._put_together([w])
         return self._layout.unpack(w if self._scale is None else w * self._scale)
 
     def solution(self, solution: Solution) -> Solution:
         """The same solution with z as a tree; residuals stay in the units of the scale."""
         return replace(solution, z=self.tree(solution.z))
 
-    def _pack(self, tree: Any) -> Tensor:
-        packed = self._layout.pack(tree, self._dtype)
+    def _pack(self, values: Sequence[Tensor]) -> Tensor:
+        if self._alone:
+            return values[0]
+        packed = self._layout.pack(self._put_together(list(values)), self._dtype)
         return packed if self._scale is None else packed / self._scale
 
     def _scales(self, scale: Any) -> Tensor:
@@ -104,14 +113,13 @@ class TreeMap:
                    for size, number in zip(self._layout.sizes, numbers, strict=True)]
         return torch.cat(columns)
 
-    def _require_same(self, value: Any) -> None:
-        """Dtype and device of each leaf; structure and shapes are looked at when the tree is packed."""
-        leaves, structure = flatten(value)
-        if structure != self._layout.structure:
-            return
-        for leaf, kind in zip(leaves, self._layout.dtypes, strict=True):
-            if not isinstance(leaf, Tensor):
-                continue
+    def _require_same(self, values: Sequence[Any], rows: int) -> None:
+        """Shape, dtype and device of each leaf that f returned."""
+        for leaf, shape, kind in zip(values, self._layout.shapes, self._layout.dtypes, strict=True):
+            if not isinstance(leaf, Tensor) or leaf.shape[1:] != shape or leaf.shape[:1] != (rows,):
+                got = f"one of shape {tuple(leaf.shape)}" if isinstance(leaf, Tensor) else type(leaf).__name__
+                raise ValueError(f"expected a state like {self._layout.describe()}, but f returned {got} for a tensor "
+                                 f"of shape {(rows, *shape)}")
             if leaf.device != self._layout.device:
                 raise ValueError(f"f returned a tensor on {leaf.device} where z has one on {self._layout.device}; move "
                                  "z0 or the parameters of f")
@@ -120,3 +128,41 @@ class TreeMap:
             if leaf.dtype != kind and not widened:
                 raise TypeError(f"f returned a tensor of {leaf.dtype} where z has {kind}; convert z0 or the parameters "
                                 "of f so that they agree")
+
+
+def _flat_tuple(tree: Any) -> bool:
+    return type(tree) is tuple and all(isinstance(item, Tensor) for item in tree)
+
+
+def _codec(tree: Any, layout: Layout) -> tuple[Callable[[Any], list[Any]], Callable[[list[Any]], Any]]:
+    """Leaves of a tree like this one, and back; without a walk for plain tuples, lists and dicts of tensors."""
+
+    def other(found: Any) -> ValueError:
+        return ValueError(f"expected a state like {layout.describe()}, but f returned another structure: "
+                          f"{type(found).__name__}")
+
+    kind = type(tree)
+    if isinstance(tree, Tensor):
+        return lambda found: [found], lambda values: values[0]
+    if kind in (tuple, list) and all(isinstance(item, Tensor) for item in tree):
+        def parts(found: Any) -> list[Any]:
+            if type(found) is not kind or len(found) != len(tree):
+                raise other(found)
+            return list(found)
+        return parts, kind
+    if kind is dict and all(isinstance(item, Tensor) for item in tree.values()):
+        order, _ = flatten({name: index for index, name in enumerate(tree)})
+        names = [list(tree)[index] for index in order]  # as the layout has them
+
+        def entries(found: Any) -> list[Any]:
+            if type(found) is not dict or found.keys() != tree.keys():
+                raise other(found)
+            return [found[name] for name in names]
+        return entries, lambda values: dict(zip(names, values, strict=True))
+
+    def leaves_of(found: Any) -> list[Any]:
+        values, structure = flatten(found)
+        if structure != layout.structure:
+            raise other(found)
+        return values
+    return leaves_of, lambda values: unflatten(values, layout.structure)
