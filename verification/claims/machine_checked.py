@@ -25,7 +25,8 @@ def _proved(theorem: Theorem) -> list[Evidence]:
     assumptions = ", ".join(checked.assumptions) or "none: closed under the global context"
     return [Evidence(Method.MACHINE, holds_if(checked.accepted),
                      f"theorem {theorem.name} in verification/proofs/{theorem.file}.v, compiled by coqc",
-                     {"rests on": assumptions}, complete=checked.accepted)]
+                     {"coqc says": "accepted" if checked.accepted else "refused", "rests on": assumptions},
+                     complete=checked.accepted)]
 
 
 def _mutated(theorem: Theorem) -> list[Evidence]:
