@@ -7,7 +7,6 @@ import pytest
 
 from figures.registry import load_figures
 from verification.context import Context
-from verification.coverage import NOT_COVERED
 from verification.needs import missing_needs
 from verification.registry import Topic, check_unique, load_topics
 from verification.report import typeset
@@ -80,12 +79,3 @@ def test_claims_cite_papers_or_the_project_and_no_working_notes():
     assert [(name, text) for name, text in texts if notes.search(text)] == []
     assert [claim.id for topic in TOPICS for claim in topic.claims
             if not re.search(r"\[SM\]|\[RMT\]|deqproof", claim.source)] == []
-
-
-def test_every_gap_is_named_once_with_a_reason():
-    places = [item.place for item in NOT_COVERED]
-    assert len(set(places)) == len(places)
-    for item in NOT_COVERED:
-        typeset.phrase(item.what, strict=True)
-        typeset.phrase(item.reason, strict=True)
-        assert item.reason

@@ -144,7 +144,7 @@ def test_the_page_is_well_formed_and_fetches_nothing():
     assert "https://" not in text
     assert "@import" not in text
     assert re.findall(r"url\((?!#)", text) == []
-    assert len(text.encode()) < 200_000
+    assert len(text.encode()) < 250_000
 
 
 def test_the_page_says_what_it_must():
@@ -216,9 +216,9 @@ def test_an_empty_run_is_a_valid_page():
 
 
 def test_gaps_are_told(monkeypatch):
-    monkeypatch.setattr(build, "NOT_COVERED", ())
+    monkeypatch.setattr(build, "not_covered", tuple)
     assert "What is not covered" not in make()
-    monkeypatch.setattr(build, "NOT_COVERED", (NotCovered("[SM] table 9", "a thing", "a reason"),))
+    monkeypatch.setattr(build, "not_covered", lambda: (NotCovered("[SM] table 9", "a thing", "a reason"),))
     assert "[SM] table 9" in make()
 
 

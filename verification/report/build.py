@@ -11,7 +11,8 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from verification.coverage import NOT_COVERED
+from verification.coverage import not_covered
+from verification.paper.places import PLACES
 from verification.registry import Topic
 from verification.report import typeset
 from verification.report.blocks import Page, Picture
@@ -86,7 +87,8 @@ def render(results: Sequence[ClaimResult], run: Mapping[str, Any], topics: Seque
         deviations=[result for result in results if result.deviates], meanings=MEANINGS, figures=drawn, places=places,
         gallery=[view for view in drawn.values() if view.name not in {*places, *on_pages}],
         broken=[(item.name, item.problem) for group in (figures, pages) for item in group if item.problem],
-        missing=_missing(results), not_covered=NOT_COVERED)
+        missing=_missing(results), not_covered=not_covered(),
+        covered=[place for place in PLACES if place.claims], shown={result.id for result in results})
 
 
 def _harmless(view: FigureView) -> FigureView:
