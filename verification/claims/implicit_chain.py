@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import sympy
 import torch
 from torch import Tensor
@@ -17,6 +19,7 @@ from verification.methods.symbolic import identities
 from verification.registry import Topic
 from verification.verdict import Verdict
 
+Map = Callable[[Tensor], Tensor]
 TOPIC = Topic("implicit-chain", "Around Proposition 1: invertibility and the chain rules")
 
 
@@ -91,7 +94,11 @@ def _chain_drawn(context: Context, with_curvature: bool) -> Evidence:
         n, point = case.point.z.numel(), case.point
         steps = case.unroll_steps()
         route = unrolled(case.f, torch.zeros(n, dtype=torch.float64), steps)
-        truth = derivatives_of(lambda x, route=route, log_density=log_density: log_density(route(x)), point.x, 2)[1][0]
+
+        def composed(x: Tensor, route: Map = route) -> Tensor:
+            return log_density(route(x))
+
+        truth = derivatives_of(composed, point.x, 2)[1][0]
         first, second = derivatives_at(point, 2).tensors
         slope = torch.autograd.functional.jacobian(lambda z: log_density(z)[0], point.z)
         bend = torch.autograd.functional.hessian(lambda z: log_density(z)[0], point.z)
