@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from itertools import pairwise
 
 import mpmath
 import numpy as np
@@ -127,7 +128,7 @@ def spiral(context: Context) -> list[Evidence]:
 def _losses(q: mpmath.mpf, amplitude: mpmath.mpf) -> tuple[mpmath.mpf, mpmath.mpf]:
     """Reported (K = 2) and exact score-matching loss of log p = z, z = c z + u, on N(0, 1).
 
-    c = q exp(-(x - 1)^2), u = amplitude, z* = u / (1 - c); s_2 = (1 + c) c' z*, frozen trace 2 c'^2 z* + (1 + c) c'' z*.
+    c = q exp(-(x - 1)^2), u = amplitude, z* = u / (1 - c): s_2 = (1 + c) c' z*, trace 2 c'^2 z* + (1 + c) c'' z*.
     """
     def both(x: mpmath.mpf) -> tuple[mpmath.mpf, mpmath.mpf]:
         c = q * mpmath.exp(-((x - 1) ** 2))
@@ -163,7 +164,7 @@ def _runaway(amplitude: float) -> list[Evidence]:
     # Leading term at the last q, delta = 1e-3; what is left out is smaller by a factor of order delta log(1 / delta).
     leading = 4e3 * math.pi * (amplitude**2 - amplitude) * math.exp(-0.5) / math.sqrt(2 * math.pi)
     ratio = float(reported[-1]) / leading
-    runs = bool(all(b < a for a, b in zip(reported, reported[1:], strict=False)) and abs(ratio - 1) <= 0.05)
+    runs = bool(all(b < a for a, b in pairwise(reported)) and abs(ratio - 1) <= 0.05)
     floor = all(value >= -0.5 for value in exact)
     return [Evidence(Method.HIGH_PRECISION, holds_if(runs and floor), f"log p = z, z = c z + {amplitude:g}, c = q "
                      "exp(-(x - 1)^2), data N(0, 1), K = 2; quadrature in 15 digits on panels that shrink to x = 1",
