@@ -141,13 +141,14 @@ def _difference(b: Any, a: Any) -> Any:
 # --- matrix products and convolutions --------------------------------------------------------------------------------
 
 def _shared(first: Tensor) -> bool:
-    """Whether all rows hold the same directions, as unit vectors do; then one row is enough."""
-    return first.dim() == 3 and first.shape[1] > 1 and first.stride(1) == 0
+    """Whether all samples (or rows) hold the same directions, as unit vectors do; then one is enough."""
+    return first.dim() > 2 and first.shape[1] > 1 and first.stride(1) == 0
 
 
 def _times_matrix(first: Tensor, matrix: Tensor) -> Tensor:
     if _shared(first):
-        return (first[:, 0] @ matrix).unsqueeze(1).expand(-1, first.shape[1], -1)
+        made = first[:, :1] @ matrix
+        return made.expand(-1, first.shape[1], *made.shape[2:])
     return first @ matrix
 
 
@@ -208,6 +209,9 @@ def _convolution(call: Any, x: Any, weight: Any, bias: Any, *options: Any) -> An
         return NotImplemented
 
     def stacked(first: Tensor) -> Tensor:
+        if _shared(first):
+            made = call(first[:, 0], weight, None, *options).unsqueeze(1)
+            return made.expand(-1, first.shape[1], *made.shape[2:])
         return call(first.flatten(0, 1), weight, None, *options).unflatten(0, first.shape[:2])
 
     return Jet(call(x.value, weight, bias, *options), stacked(x.first),
