@@ -35,7 +35,7 @@ def equilibrium_jet(f: Callable[[Tensor, Tensor], Tensor], x: Tensor, z0: Tensor
     """The equilibrium of f(z, x) with its first derivatives and Laplacian in x, for any f.
 
     Args:
-        f: the map, z [batch, ...], x [batch, ...] -> z's shape; forward-mode differentiable twice, samples independent.
+        f: the map, z [batch, ...], x [batch, ...] -> z's shape; twice differentiable, samples independent.
         x: where, [batch, ...].
         z0: start of the solve.
         linear: as in `deq.Exact`: "auto", "dense" or "krylov".

@@ -221,11 +221,12 @@ def right_derivatives(keep: Sequence[Callable[..., Any]] = ()) -> TorchFunctionM
     return _RightDerivatives({func: made for func, made in REPLACED.items() if func not in keep} if keep else REPLACED)
 
 
-def refuse_wrong_nodes(value: Tensor, order: int) -> None:
-    """Raise where the graph of `value` holds an operation whose derivatives of this order are wrong.
+def refuse_wrong_nodes(value: Tensor, x: Tensor, order: int) -> None:
+    """Raise where `value` depends on x through an operation whose derivatives of this order are wrong.
 
     Args:
         value: a result of f with its graph.
+        x: what it is differentiated in.
         order: the highest reverse-mode derivative that is to be taken of it.
 
     Raises:
@@ -234,14 +235,31 @@ def refuse_wrong_nodes(value: Tensor, order: int) -> None:
     """
     if order < 3 or value.grad_fn is None:
         return
-    seen, stack = set(), [value.grad_fn]
+    users: dict[Any, list[Any]] = {value.grad_fn: []}   # of each node, those that are computed from it
+    stack, wrong = [value.grad_fn], False
     while stack:
         node = stack.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        if node.name() in WRONG_NODES and getattr(node, "_saved_training", True):
+        wrong = wrong or _is_wrong(node)
+        for parent, _ in node.next_functions:
+            if parent is not None and parent not in users:
+                users[parent] = []
+                stack.append(parent)
+            if parent is not None:
+                users[parent].append(node)
+    if not wrong:
+        return
+    reached = [node for node in users if node is x.grad_fn or getattr(node, "variable", None) is x]
+    after = set(reached)
+    while reached:
+        node = reached.pop()
+        if _is_wrong(node):
             raise DerivativeOrderError(
                 f"torch's third derivative of {node.name().removesuffix('Backward0')} is wrong, and this call of it "
                 f"(in scripted code, or outside f) cannot be replaced; write the normalisation out")
-        stack.extend(parent for parent, _ in node.next_functions if parent is not None)
+        new = [user for user in users[node] if user not in after]
+        after.update(new)
+        reached += new
+
+
+def _is_wrong(node: Any) -> bool:
+    return node.name() in WRONG_NODES and getattr(node, "_saved_training", True)

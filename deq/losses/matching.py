@@ -73,7 +73,9 @@ def pushed_score_and_laplacian(log_density: LogDensity, x: Tensor) -> tuple[Tens
     from deq.density.jets import coordinate_jet, push_forward  # the density package is built on the losses
 
     x = differentiable_input(x)
-    jet = push_forward(lambda y: checked_log_density(log_density, y), coordinate_jet(x))
+    jet = push_forward(log_density, coordinate_jet(x))
+    if jet.value.shape != x.shape[:1]:
+        checked_log_density(log_density, x)  # says what is wrong
     assert jet.laplacian is not None
     return jet.first.movedim(0, 1).reshape(x.shape), jet.laplacian
 

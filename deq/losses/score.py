@@ -38,7 +38,7 @@ def checked_log_density(log_density: LogDensity, x: Tensor) -> Tensor:
     with right_derivatives():  # a score-matching gradient is a third derivative
         values = log_density(x)
     if not transforms_active():
-        refuse_wrong_nodes(values, 3)
+        refuse_wrong_nodes(values, x, 3)
     if values.shape != x.shape[:1]:
         raise ValueError(f"log_density must map {list(x.shape)} to [{x.shape[0]}], got {list(values.shape)}; "
                          "return one number a sample (sum over features, keep the batch)")

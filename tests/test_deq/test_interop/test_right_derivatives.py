@@ -59,8 +59,9 @@ def test_running_statistics_are_updated_as_torch_does():
 def test_a_normalisation_that_was_not_seen_is_refused_at_third_order():
     x = torch.randn(2, 3, requires_grad=True)
     y = torch.nn.functional.layer_norm(x, (3,)).exp()
-    refuse_wrong_nodes(y, 2)
+    refuse_wrong_nodes(y, x, 2)
+    refuse_wrong_nodes(y + x.detach().requires_grad_(), torch.zeros(2, 3, requires_grad=True), 3)
     with pytest.raises(deq.DerivativeOrderError, match="NativeLayerNorm"):
-        refuse_wrong_nodes(y, 3)
+        refuse_wrong_nodes(y, x, 3)
     with right_derivatives():
-        refuse_wrong_nodes(torch.nn.functional.layer_norm(x, (3,)).exp(), 3)
+        refuse_wrong_nodes(torch.nn.functional.layer_norm(x, (3,)).exp(), x, 3)
