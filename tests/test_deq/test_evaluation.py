@@ -27,6 +27,7 @@ from deq.evaluation import (
 )
 from deq.evaluation.likelihood import score_matching_values
 from deq.evaluation.measure import StorageTracker
+from deq.evaluation.normalizer import NormalizerEstimate, _Annealer
 
 F64 = torch.float64
 
@@ -242,3 +243,23 @@ def test_deeper_graph_needs_more_memory():
     assert peak_memory(lambda: step(20)) - peak_memory(lambda: step(10)) == 10 * 8000
     cost = measure_step(lambda: step(3), repeats=3)
     assert cost.seconds_low <= cost.seconds <= cost.seconds_high
+
+
+def test_leapfrog_keeps_the_energy_to_second_order():
+    """For N(0, I) the energy error of small steps is of order step^2; a wrong kick makes it of order step."""
+    base = GaussianBase.isotropic(8, 1.0)
+    generator = torch.Generator().manual_seed(0)
+    rates = []
+    for step in (0.1, 0.05):
+        annealer = _Annealer(base.log_density, base, 7, generator)
+        rates.append(annealer.move(base.sample(4000, generator), 1.0, step)[1])
+    # |change| <= step^2 / 4 times a sum over 8 coordinates of order one
+    assert 1 - rates[0] < 0.1**2
+    assert 1 - rates[1] < 0.05**2
+
+
+def test_the_level_is_shared_by_both_sides():
+    """Markov's inequality at (1 - level) / 2 on each side: log 40 for 95 percent."""
+    weights = torch.zeros(3)
+    estimate = NormalizerEstimate(1.0, 2.0, 3.0, 3.0, True, 1.0, 3, weights, weights)
+    assert estimate.interval(0.95) == pytest.approx((1.0 - math.log(40), 2.0 + math.log(40)), rel=1e-12)

@@ -82,3 +82,12 @@ def test_failure_policy_reaches_the_solver():
     quiet = deq.DEQ(lambda z, x: 3 * z + x, solver="picard", max_iter=10, on_failure="ignore")
     quiet(torch.ones(1, 2))
     assert not quiet.last.converged.any()
+
+
+def test_a_failed_sample_leaves_no_start_behind(generator: torch.Generator):
+    module = layer(reuse=True)
+    x = torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    truth = module(x).detach()
+    module._previous[1] = torch.nan  # what a failed solve leaves
+    torch.testing.assert_close(module(x).detach(), truth, rtol=0, atol=1e-4)  # both within tol of the equilibrium
+    assert bool(module.last.converged.all())

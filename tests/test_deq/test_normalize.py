@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import deq
+from deq.normalize import operator_norm_bound
 
 
 def dense_norm(module: nn.Module, shape: tuple[int, ...]) -> float:
@@ -76,3 +77,21 @@ def test_refusals():
         deq.operator_normalize(nn.Conv2d(1, 1, 2, padding=1, padding_mode="circular"), "weight", 2.0)
     with pytest.raises(TypeError, match="LayerNorm"):
         deq.operator_normalize(nn.LayerNorm(3), "weight", 2.0)
+
+
+@pytest.mark.parametrize("weight", [[[3.0], [1.0]], [[3.0, 1.0]], [[3.0, 0.0], [0.0, 1.0]]])
+def test_schur_bound_takes_the_largest_row_and_column(weight: list[list[float]]):
+    """Kernels of one pixel: the map is the matrix itself, and its norm is known."""
+    matrix = torch.tensor(weight, dtype=torch.float64)
+    rows, columns = matrix.shape
+    conv = nn.Conv1d(columns, rows, 1, bias=False).double()
+    bound = float(operator_norm_bound(conv, matrix[:, :, None]))
+    assert bound == pytest.approx(float(torch.linalg.matrix_norm(matrix, 2)), rel=1e-14)
+    # Two shifts of it, side by side on the circle: the sum of shifts is 2 |W| and exact, Schur's is at least that.
+    double = float(operator_norm_bound(nn.Conv1d(columns, rows, 2).double(), matrix[:, :, None].expand(-1, -1, 2)))
+    assert double >= 2 * float(torch.linalg.matrix_norm(matrix, 2)) * (1 - 1e-14)
+
+
+def test_the_bound_of_groups_is_that_of_the_largest():
+    conv = nn.Conv1d(2, 2, 1, groups=2, bias=False).double()
+    assert float(operator_norm_bound(conv, torch.tensor([[[3.0]], [[1.0]]], dtype=torch.float64))) == 3.0

@@ -190,3 +190,14 @@ def test_edges_of_the_domain(rng):
     large = analysis.deq_kernels(30 * x, "softplus", 0.5)  # arguments to some thousands, exponentials that underflow
     assert np.isfinite(large.ck).all()
     assert large.residual < 1e-8
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+def test_the_error_bound_covers_a_loose_fixed_point(name):
+    """With a tolerance of 1e-4 the fixed point is off by far more than the dual activation: the bound must say so."""
+    x = np.random.default_rng(3).normal(size=(6, 5)) / 6**0.5
+    tight = analysis.deq_kernels(x, name, 0.9)
+    loose = analysis.deq_kernels(x, name, 0.9, tolerance=1e-4)
+    error = np.abs(loose.ck - tight.ck).max()
+    assert error > 100 * tight.ck_error
+    assert error <= loose.ck_error + tight.ck_error

@@ -94,3 +94,19 @@ def test_bad_input_is_named():
         phantom_error_bound(f, x, z, 2.0)
     with pytest.raises(ValueError, match="damping"):
         phantom_error_bound(f, x, z, 2, damping=-1.0)
+
+
+def test_rounding_is_within_the_second_order_bound_where_nothing_else_is_left():
+    """At K = 60 the phantom's own error is of size 60 * 0.4^60 < 1e-22: what two routes differ by is rounding alone."""
+    generator = torch.Generator().manual_seed(4)
+    weight = torch.randn(6, 6, dtype=torch.float64, generator=generator)
+    weight *= 0.4 / torch.linalg.matrix_norm(weight, 2)
+    inputs, x = (torch.randn(*shape, dtype=torch.float64, generator=generator) for shape in ((6, 3), (3,)))
+
+    def f(z, u):
+        return torch.tanh(weight @ z + inputs @ u)
+
+    z = newton_equilibrium(f, x, torch.zeros(6, dtype=torch.float64))
+    error = phantom_derivatives(f, x, z, 60).second - implicit_derivatives(f, x, z).second
+    bound = phantom_error_bound(f, x, z, 60).second
+    assert 0 < float(error.norm()) <= bound < 1e-10

@@ -199,3 +199,20 @@ def test_the_library_rule_agrees_with_explicit_steps():
     attached = deq.equilibrium(batched, z[None], gradient=deq.Phantom(steps=2), solver="newton", tol=1e-13)[0]
     score, = torch.autograd.grad(model.log_density(attached, point), point)
     torch.testing.assert_close(score, measured(model, x, z, 2)[0], rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize(("c", "m"), [(1.7, -0.6), (1.0, -3.0), (-1.0, 0.2)])
+def test_each_term_of_the_trace_error_counts_in_closed_form(c, m):
+    """z = a z + b x and log p = c z^2 / 2 + m z x: D = b / (1 - a), E = a^K D, trace error 2 E (c D + m) - c E^2."""
+    a, b = 0.5, 0.8
+    x = torch.tensor([0.9], dtype=torch.float64)
+    slope = b / (1 - a)
+
+    def log_density(z, u):
+        return (0.5 * c * z * z + m * z * u).sum()
+
+    for bound in loss_error_bounds(lambda z, u: a * z + b * u, log_density, x, slope * x, 4):
+        error = a**bound.steps * slope
+        truth = abs(2 * error * (c * slope + m) - c * error**2)
+        assert bound.trace == pytest.approx(truth, rel=1e-9)  # one term, so the triangle inequality loses nothing
+        assert bound.hessian == pytest.approx(truth, rel=1e-9)

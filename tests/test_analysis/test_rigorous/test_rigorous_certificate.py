@@ -26,6 +26,8 @@ from analysis.rigorous import (
 )
 from analysis.rigorous.certificate import digest, encode, model_hash
 from analysis.rigorous.fields import decode
+from analysis.rigorous.fixedpoint import ONE, Fixed, norm_inf_units, unit_matrix
+from analysis.rigorous.recheck import _Recheck
 from analysis.rigorous.reference import layer_reference
 from analysis.rigorous.schema import NO_NORM
 
@@ -420,3 +422,13 @@ def test_honest_certificates_of_saturated_inputs_are_confirmed(activation, weigh
         if relative is not None:  # it holds every quotient of what is claimed of error and length
             assert Fraction(relative["low"]) <= Fraction(gap["low"]) / Fraction(length["high"])
             assert Fraction(gap["high"]) / Fraction(length["low"]) <= Fraction(relative["high"])
+
+
+def test_a_rough_inverse_widens_solutions_by_the_whole_series():
+    """M = 0.3 I for I - J = I: after 12 refinements 0.7^12 of the solution is missing, |M residual| is 0.3 of that."""
+    checker = object.__new__(_Recheck)
+    checker.m, checker.regular = Fixed.exact([[0.3]]), Fixed.exact([[1.0]])
+    checker.alpha = norm_inf_units(unit_matrix(1) - checker.m @ checker.regular)
+    found = checker._solve(Fixed.exact([[1.0]]))
+    assert int(found.low.item()) <= ONE <= int(found.high.item())
+    assert int(found.rad.item()) / ONE == pytest.approx(0.7**12, rel=1e-6)

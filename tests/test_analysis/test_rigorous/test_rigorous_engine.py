@@ -282,3 +282,14 @@ def test_a_map_of_two_layers_is_certified_like_one(rng):
     rough = torch.autograd.functional.hessian(lambda v: unrolled(v, z_star, 2)[0], torch.tensor(x))
     assert float(score.second[0, 0].mid()) == pytest.approx(float(exact.trace()), abs=1e-12)
     assert float(error.trace.mid()) == pytest.approx(abs(float((exact - rough).trace())), abs=1e-12)
+
+
+@pytest.mark.parametrize(("radius", "proved"), [(1.0, False), (4.0, False), (4.9, False), (6.0, True)])
+def test_banach_needs_a_residual_below_the_part_that_contraction_leaves(radius, proved):
+    """f(z) = 0.9 z + 0.5 about 0: residual 0.5, so balls of radius r are mapped into themselves for 0.1 r >= 0.5."""
+    with balls.working_precision(128):
+        layer = maps.Layer.from_arrays([[0.9]], [[1.0]], [0.5], "identity")
+        zero = balls.column([0.0])
+        found = contraction.banach(layer, zero, zero, contraction.Norm("inf", "inf"), radius)
+    assert found[2] is proved
+    assert float(found[1]) == pytest.approx(0.5)

@@ -144,3 +144,29 @@ def test_a_compiled_map():
     expected, _ = equilibrium_jet(f, x, z0, tol=1e-13)
     torch.testing.assert_close(found.first, expected.first, rtol=1e-11, atol=1e-12)
     torch.testing.assert_close(found.laplacian, expected.laplacian, rtol=1e-11, atol=1e-12)
+
+
+def test_gradients_of_the_affine_jet_equal_those_of_an_unroll():
+    """Of |Dz|^2 and of the Laplacian, in weight, injection and bias: nothing on the way may be held fixed."""
+    case = dense_case(4, 3, 2, 0.6, "tanh", 5)
+    parameters = [tensor.detach().clone().requires_grad_() for tensor in case.parameters]
+
+    def unrolled(weight, injection, bias):
+        def solve(x):
+            z = torch.zeros(4, dtype=x.dtype)
+            for _ in range(80):  # 0.6^80 < 1e-17
+                z = torch.tanh(z @ weight.T + x @ injection.T + bias)
+            return z
+
+        first = torch.func.vmap(torch.func.jacrev(solve))(case.x)
+        second = torch.func.vmap(torch.func.jacrev(torch.func.jacrev(solve)))(case.x)
+        return first.square().sum(), second.diagonal(dim1=2, dim2=3).sum(-1).sin().sum()
+
+    weight, injection, bias = parameters
+    structure = AffineStructure(weight, injection, case.x @ injection.T + bias, torch.tanh)
+    jet, _ = affine_equilibrium_jet(structure, case.x, torch.zeros(2, 4, dtype=torch.float64), **OPTIONS)
+    for found, truth in zip((jet.first.square().sum(), jet.laplacian.sin().sum()), unrolled(*parameters), strict=True):
+        torch.testing.assert_close(found, truth, rtol=1e-11, atol=0)
+        gradients = torch.autograd.grad(found, parameters, retain_graph=True)
+        for mine, right in zip(gradients, torch.autograd.grad(truth, parameters, retain_graph=True), strict=True):
+            torch.testing.assert_close(mine, right, rtol=1e-9, atol=1e-10)

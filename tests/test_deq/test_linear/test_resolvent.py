@@ -114,3 +114,13 @@ def test_a_singular_system_raises():
     eye = torch.eye(70, dtype=D).expand(2, -1, -1)
     with pytest.raises(LinearSolveError, match="linear_max_iter"):
         Resolvent(1e-10, 200).solve(product(eye), torch.ones(2, 70, dtype=D))
+
+
+@pytest.mark.parametrize("products", [8, 20])
+def test_a_solve_that_misses_its_tolerance_raises_also_when_it_is_near(products):
+    """200 eigenvalues in (-0.9, 0.9): after so few products the residual is far above 1e-12, though small."""
+    values = torch.linspace(-0.9, 0.9, 200, dtype=D)
+    with pytest.raises(LinearSolveError, match="linear_max_iter"):
+        Resolvent(1e-12, products).solve(lambda v: values * v, torch.ones(1, 200, dtype=D))
+    value = Resolvent(1e-12, 400).solve(lambda v: values * v, torch.ones(1, 200, dtype=D))
+    torch.testing.assert_close(value, (1 / (1 - values))[None], rtol=1e-9, atol=0)
