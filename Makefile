@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export MPLBACKEND := Agg
 
-.PHONY: help verify test test-slow test-gpu proofs lint types docs figures bench clean
+.PHONY: help verify test test-slow test-gpu proofs mutants lint types docs figures bench clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
 
@@ -30,6 +30,9 @@ test-gpu: $(READY) ## the tests that need CUDA
 
 proofs: $(READY) ## the machine-checked core (needs Coq; says what to install)
 	$(BIN)/python -m verification.proofs
+
+mutants: $(READY) ## which planted faults the tests notice, on a sample (long; needs the extra `mutants`)
+	$(BIN)/python tests/mutants.py --out $(OUT)/mutants.jsonl
 
 lint: $(READY) ## ruff
 	$(BIN)/ruff check .
