@@ -11,14 +11,16 @@ from typing import Any
 import torch
 
 from deq import NotConverged
+from deq.evaluation.diagonal import diagonal_gaussian
 from deq.training import CheckpointError, checkpoint
 from deq.training.dkef import TrainingDiverged
 from deq.training.engine import RunResult
 from deq.training.folder import TrainingInterrupted, TrainingStopped, find_run
-from deq.training.start import train
+from deq.training.image_tasks import NICETask
+from deq.training.start import make_task, train
 from verification.context import Context
 from verification.paper_queue.cells import curve, log_lines, put_cell
-from verification.paper_queue.runs import PaperRun
+from verification.paper_queue.runs import CLOSED_FORM, PaperRun
 from verification.paper_tables import load_cells
 from verification.provenance import provenance
 
@@ -79,6 +81,8 @@ def work(run: PaperRun, place: Place) -> str:
     cell: dict[str, Any] = {"seed": run.seed, "queue": _protocol(run, place), "provenance": about | {
         "device": place.device}}
     try:
+        if run.variant == CLOSED_FORM:
+            return _closed_form(run, place, cell)
         result = _train(config, folder, place)
     except TrainingInterrupted:
         raise
@@ -95,6 +99,16 @@ def work(run: PaperRun, place: Place) -> str:
     cell["seconds"] = round(time.monotonic() - began, 1)
     _put(run, place, cell)
     return f"{run.name}: {line}"
+
+
+def _closed_form(run: PaperRun, place: Place, cell: dict[str, Any]) -> str:
+    task = make_task(run.resolve(place.smoke), torch.device("cpu"), place.data)
+    if not isinstance(task, NICETask):
+        raise TypeError(f"{run.config} is no NICE")
+    torch.manual_seed(run.seed)
+    numbers = diagonal_gaussian(task.prepare(task.source.train), task.prepare(task.source.test))
+    _put(run, place, cell | {"steps": 0, "stopped_by": "steps", "numbers": numbers, "curve": {}}, full=0)
+    return f"{run.name}: closed form, loss {numbers['test_sm_loss']:.4g}"
 
 
 def _train(config: Any, folder: Path, place: Place) -> RunResult:
@@ -117,8 +131,8 @@ def _numbers(run: PaperRun, result: RunResult) -> dict[str, Any]:
             "losses": {kind: [line[kind] for line in looks] for kind in ("own", "exact", "deployed")}}
 
 
-def _put(run: PaperRun, place: Place, cell: dict[str, Any]) -> None:
-    full = run.resolve().run.steps
+def _put(run: PaperRun, place: Place, cell: dict[str, Any], full: int | None = None) -> None:
+    full = run.resolve().run.steps if full is None else full
     done = cell["steps"][-1] if isinstance(cell["steps"], list) else cell["steps"]
     cell |= {"steps_of_the_paper": full, "reduced": place.smoke or (done is not None and done < full)}
     if run.rule is not None:

@@ -5,10 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+import torch
 
+from deq.evaluation.diagonal import diagonal_gaussian
 from deq.training import checkpoint
 from deq.training.engine import Trainer
 from deq.training.folder import TrainingInterrupted, TrainingStopped
+from deq.training.image_tasks import NICETask
 from figures.cli import main
 from verification.errors import UserError
 from verification.paper.tables import TABLES
@@ -125,6 +128,17 @@ def test_comparisons_keep_all_three_losses_along_the_way(place):
         assert len(exact) == len(deployed) == len(own) == 2
         if cell["rule"] == "exact":
             assert own == pytest.approx(exact, rel=1e-4)      # equal but for the tolerance of the equilibria, 5e-6
+
+
+def test_the_row_without_training_is_a_closed_form(place, monkeypatch):
+    run, = choose(["diagonal Gaussian"])
+    images = torch.rand(60, 16)
+    monkeypatch.setattr(NICETask, "prepare", lambda self, rows: images[:len(rows)])
+    assert "closed form" in work(run, place)
+    cell, = cells(place, "table4.json")
+    assert cell["numbers"].keys() == diagonal_gaussian(images, images).keys()
+    assert (cell["row"], cell["steps"], cell["variant"]) == ("mle", 0, "diagonal Gaussian, no training")
+    assert stored(run, place) == cell
 
 
 def test_what_stops_a_run_is_its_stored_outcome(place, monkeypatch):
