@@ -65,7 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"no run has {' or '.join(map(repr, arguments.only))} in its name; tables are {tables}, and "
                         f"`deqproof paper --plan` lists all rows")
     folder = arguments.data or (Path(os.environ["DEQPROOF_DATA"]) if os.environ.get("DEQPROOF_DATA") else None)
-    command = shlex.join(["deqproof", *sys.argv[1:]])
+    # what decides the results; folders of this machine are no one else's business
+    words = ["deqproof", "paper", *(["--only", *arguments.only] if arguments.only else []), "--jobs",
+             str(arguments.jobs), "--device", arguments.device, *(["--smoke"] if arguments.smoke else [])]
+    command = shlex.join(words)
     place = Place(arguments.runs, arguments.results, folder, arguments.device, command, arguments.smoke)
     costs = Costs(arguments.runs / "costs.json", arguments.device, folder, smoke=arguments.smoke)
     try:
