@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from deq.evaluation.likelihood import score_matching_values
 from deq.gradients.rules import Phantom
+from deq.layer import DEQ
 from deq.models.blocks import SoftplusCell
 from deq.models.jets import Jet, input_jet
 from deq.models.nice import NICE, EquilibriumShift
@@ -33,8 +34,9 @@ def nice_score_matching_values(model: NICE, x: Tensor, chunk: int = 8) -> Tensor
 
 def _has_jet(shift: nn.Module) -> bool:
     if isinstance(shift, EquilibriumShift):
-        rule = shift.equilibrium.gradient
-        return isinstance(rule, Phantom) and rule.damping == 1 and isinstance(shift.equilibrium.cell, SoftplusCell)
+        layer = shift.equilibrium
+        return isinstance(layer, DEQ) and isinstance(layer.gradient, Phantom) and layer.gradient.damping == 1 and (
+            isinstance(layer.cell, SoftplusCell))
     return isinstance(shift, nn.Sequential) and all(isinstance(part, (nn.Linear, nn.Softplus)) for part in shift)
 
 
@@ -65,15 +67,19 @@ def _half(jet: Jet, start: int) -> Jet:
 
 def _through(shift: nn.Module, y: Jet) -> Jet:
     if isinstance(shift, EquilibriumShift):
-        u = _through(shift.injection, y)
-        weight, z = shift.equilibrium.cell.linear.weight[None], Jet(shift.equilibrium(u.value[0])[None])
-        for _ in range(shift.equilibrium.gradient.steps):
-            z = (z.linear(weight) + u).softplus()
+        u, layer = _through(shift.injection, y), shift.equilibrium
+        if not isinstance(layer, DEQ) or not isinstance(layer.cell, SoftplusCell):
+            raise TypeError(f"a shift without a known jet: {shift}")
+        z, linear = Jet(layer(u.value[0])[None]), layer.cell.linear
+        for _ in range(layer.gradient.steps):
+            z = (_linear(z, linear) + u).softplus()
         return _linear(z, shift.readout)
     for part in shift.children():
         y = _linear(y, part) if isinstance(part, nn.Linear) else y.softplus()
     return y
 
 
-def _linear(y: Jet, part: nn.Linear) -> Jet:
+def _linear(y: Jet, part: nn.Module) -> Jet:
+    if not isinstance(part, nn.Linear):
+        raise TypeError(f"not a linear map: {part}")
     return y.linear(part.weight[None], None if part.bias is None else part.bias[None])

@@ -14,9 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -33,16 +31,12 @@ from deq.training.dkef_objective import (
     solve_alpha,
     validation_mean,
 )
-from deq.training.state_file import DamagedCheckpointError, load_state, save_state
+from deq.training.folder import TrainingStopped
 
 #: Steps without improvement after which "early stopping" is said to have stopped a run that goes on.
 REPORTED_PATIENCE = 200
 
 Hook = Callable[[int, DKEF, Tensor, Tensor], None]
-
-
-class TrainingDiverged(RuntimeError):
-    """A loss or gradient stopped being finite; nothing was clipped or replaced."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +93,7 @@ class DKEFResult:
         best_validation: its validation value.
         stopped_early: whether patience ran out.
         history: one dictionary a validation: step, loss, validation, iterations.
-        seconds: of both stages, resumed parts not included.
+        seconds: of both stages.
         early_stop: the step at which a patience of `REPORTED_PATIENCE` would have stopped it; 0 where it would not.
         early_step: the step whose state would have been kept then.
     """
@@ -114,8 +108,8 @@ class DKEFResult:
     early_step: int = 0
 
 
-class DKEFTrainer:
-    """Trains one model on one table; `run` may be interrupted and resumed to bitwise the same result on a CPU.
+class DKEFProtocol:
+    """The two stages on one model and one table, in memory; the engine's `DKEFTask` trains, saves and resumes by it.
 
     Args:
         model: trained in place; its inducing points are placed on training rows here.
@@ -154,25 +148,18 @@ class DKEFTrainer:
         steps = self.config.epochs * (len(self.train) // self.config.batch_size)
         return steps if self.config.max_steps is None else min(steps, self.config.max_steps)
 
-    def run(self, *, checkpoint: Path | None = None, checkpoint_every: int = 500, resume: bool = False,
-            stop_at: int | None = None, progress: bool = False) -> DKEFResult:
+    def run(self, *, stop_at: int | None = None, progress: bool = False) -> DKEFResult:
         """Both stages; afterwards the model holds the best state with its final ridge and alpha.
 
         Args:
-            checkpoint: where to save; nowhere if None.
-            checkpoint_every: steps between saves.
-            resume: continue from `checkpoint` where it exists.
-            stop_at: return before stage 2 when this step is reached (an interruption, for tests and short slices).
+            stop_at: return before stage 2 when this step is reached; a later call goes on from there.
             progress: show a progress bar.
 
         Raises:
-            TrainingDiverged: a loss or gradient is not finite.
+            TrainingStopped: a loss or gradient is not finite.
             NotConverged: an equilibrium was not found.
-            DamagedCheckpointError: the checkpoint cannot be read or belongs to another run.
         """
         began = time.perf_counter()
-        if resume and checkpoint is not None and checkpoint.exists():
-            self._load(checkpoint)
         result = self.result
         with tqdm(total=self.total_steps, initial=result.steps, disable=not progress, unit="step",
                   desc="stage 1") as bar:
@@ -181,16 +168,12 @@ class DKEFTrainer:
                     return result
                 loss = self._step()
                 if result.steps % self.config.validate_every == 0 or result.steps == self.total_steps:
-                    self._validate(loss)
+                    self.validate(loss)
                     bar.set_postfix(loss=f"{loss:.3g}", validation=f"{result.history[-1]['validation']:.3g}",
                                     iterations=f"{result.history[-1]['iterations']:.1f}", refresh=False)
                 bar.update()
-                if checkpoint is not None and result.steps % checkpoint_every == 0:
-                    self._save(checkpoint)
-        if checkpoint is not None:
-            self._save(checkpoint)
         self.model.load_state_dict(self.best)
-        self._finalise(progress)
+        self.finalise(progress)
         result.seconds += time.perf_counter() - began
         return result
 
@@ -218,13 +201,14 @@ class DKEFTrainer:
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         if not bool(torch.isfinite(loss)) or not bool(torch.isfinite(norm)):
-            raise TrainingDiverged(f"step {self.result.steps}: loss {loss.item():.6g}, gradient norm {norm.item():.6g}:"
+            raise TrainingStopped(f"step {self.result.steps}: loss {loss.item():.6g}, gradient norm {norm.item():.6g}:"
                                    f" lower the learning rate ({self.config.learning_rate}) or raise the ridge")
         self.optimizer.step()
         self.result.steps += 1
         return loss.item()
 
-    def _validate(self, loss: float) -> None:
+    def validate(self, loss: float) -> None:
+        """Look at the validation rows, keep the best state, see whether patience ran out; `loss` is for the history."""
         config, result = self.config, self.result
         rows = self.train[torch.randperm(len(self.train), generator=self.generator)[:config.alpha_rows]]
         with torch.no_grad():
@@ -245,7 +229,8 @@ class DKEFTrainer:
             result.early_stop, result.early_step, self.early = result.steps, result.best_step, self.best
         result.stopped_early = config.patience is not None and waited >= config.patience
 
-    def _finalise(self, progress: bool) -> None:
+    def finalise(self, progress: bool = False) -> None:
+        """Stage 2 on the model as it is."""
         config, model = self.config, self.model
         gram, linear = fit_alpha(model, self.train, config.objective, generator=self.generator, sigma=config.sigma)
         ridge = model.log_ridge.detach().clone().requires_grad_()
@@ -254,46 +239,10 @@ class DKEFTrainer:
         for _ in tqdm(range(config.final_steps), disable=not progress, unit="step", desc="stage 2"):
             loss = mean(solve_alpha(gram, linear, len(self.train), ridge))
             if not bool(torch.isfinite(loss)):
-                raise TrainingDiverged(f"stage 2: validation value {loss.item()} at log10 ridge {ridge.item():.4g}")
+                raise TrainingStopped(f"stage 2: validation value {loss.item()} at log10 ridge {ridge.item():.4g}")
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         with torch.no_grad():
             model.log_ridge.copy_(ridge)
             model.alpha.copy_(solve_alpha(gram, linear, len(self.train), ridge))
-
-    def _save(self, path: Path) -> None:
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        tensors |= {f"best.{name}": value for name, value in self.best.items()}
-        for index, entries in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{index}.{name}": torch.as_tensor(value) for name, value in entries.items()}
-        tensors |= {"order": self.order, "generator": self.generator.get_state()}
-        result = asdict(self.result)
-        if math.isinf(self.result.best_validation):
-            result["best_validation"] = None
-        info = {"config": asdict(self.config), "position": self.position, "result": result}
-        save_state(path, tensors, info)
-
-    def _load(self, path: Path) -> None:
-        tensors, info = load_state(path)
-        if info.get("config") != asdict(self.config):
-            raise DamagedCheckpointError(f"checkpoint {path} is of a run with other settings: {info.get('config')}")
-        groups: dict[str, dict[str, Any]] = {"model": {}, "best": {}, "adam": {}}
-        for name, value in tensors.items():
-            kind, _, rest = name.partition(".")
-            if rest:
-                groups[kind][rest] = value
-        try:
-            self.model.load_state_dict(groups["model"])
-        except RuntimeError as error:
-            raise DamagedCheckpointError(f"checkpoint {path} does not fit the model: {error}") from error
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in groups["adam"].items():
-            index, _, entry = name.partition(".")
-            state.setdefault(int(index), {})[entry] = value
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
-        self.best, self.order, self.position = groups["best"], tensors["order"], int(info["position"])
-        self.generator.set_state(tensors["generator"])
-        self.result = DKEFResult(**info["result"])
-        if self.result.best_validation is None:
-            self.result.best_validation = math.inf

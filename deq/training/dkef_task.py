@@ -18,7 +18,7 @@ from deq.models import DKEF
 from deq.models.dkef_features import EquilibriumFeatures
 from deq.models.jets import input_jet
 from deq.training.config import Config, ConfigError
-from deq.training.dkef import DKEFResult, DKEFTrainer, DKEFTraining
+from deq.training.dkef import DKEFProtocol, DKEFResult, DKEFTraining
 from deq.training.dkef_evaluation import (
     annealed_likelihood,
     importance_likelihood,
@@ -75,7 +75,7 @@ class DKEFTask(Task):
             raise ConfigError(f"objective.kind {kind!r} is not known for DKEF; take one of {', '.join(OBJECTIVES)}, cp")
         self.config, self.table = config, table
         self.model: DKEF = build_model(config).to(device)  # type: ignore[assignment]
-        self.trainer = DKEFTrainer(self.model, table, DKEFTraining(
+        self.trainer = DKEFProtocol(self.model, table, DKEFTraining(
             objective="sm" if kind == "cp" else kind, epochs=NEVER, max_steps=config.run.steps,
             batch_size=config.data.batch, learning_rate=config.optimizer.lr, weight_decay=config.optimizer.weight_decay,
             clip=config.optimizer.clip or math.inf, patience=config.optimizer.patience or None,
@@ -108,7 +108,7 @@ class DKEFTask(Task):
         result.steps += 1
         every = self.config.run.validate_every
         if every and (result.steps % every == 0 or result.steps == self.config.run.steps):
-            self.trainer._validate(float(loss.detach()))
+            self.trainer.validate(float(loss.detach()))
         numbers = {"loss": float(loss.detach()), "gradient_norm": norm}
         return numbers | ({"validation": result.history[-1]["validation"]} if result.history else {})
 
@@ -134,13 +134,13 @@ class DKEFTask(Task):
         out: dict[str, float] = {}
         if trainer.early:
             self.model.load_state_dict(trainer.early)
-            trainer._finalise(False)
+            trainer.finalise()
             out = {f"early_{name}": value for name, value in self._losses().items()}
             out |= {"early_stop": float(result.early_stop), "early_step": float(result.early_step)}
         if result.history:
             self.model.load_state_dict(trainer.best)
             out |= {"best_step": float(result.best_step), "best_validation": result.best_validation}
-        trainer._finalise(False)
+        trainer.finalise()
         return out | {"log10_ridge": float(self.model.log_ridge.detach())}
 
     def _losses(self) -> dict[str, float]:

@@ -11,7 +11,6 @@ from typing import Any
 from deq import NotConverged
 from deq.data import DataError
 from deq.training import ConfigError, list_configs, load_config
-from deq.training.dkef import TrainingDiverged
 from deq.training.folder import TrainingStopped
 from deq.training.start import train
 from figures.commands.train import parse_overrides
@@ -104,7 +103,7 @@ def _cell(arguments: argparse.Namespace, name: str, seed: int, path: Path, cells
         cell |= {"steps": result.step, "stopped_by": "patience" if result.step < config.run.steps else "steps"}
         cell |= {"numbers": dict(result.stats), "curve": curve(result.folder)}
         cell["reduced"] &= result.step >= config.run.steps  # patience ended it: more steps would have changed nothing
-    except (TrainingStopped, TrainingDiverged, NotConverged) as error:
+    except (TrainingStopped, NotConverged) as error:
         cell |= {"steps": None, "stopped": str(error), "stopped_by": "failure"}
     cell["seconds"] = round(time.monotonic() - began, 1)
     cells.append(cell)

@@ -11,7 +11,7 @@ import deq
 from deq.data import Tabular, parkinson_or_stand_in
 from deq.models import DKEF
 from deq.models.dkef_features import EquilibriumFeatures
-from deq.training.dkef import DKEFResult, DKEFTrainer, DKEFTraining, Hook
+from deq.training.dkef import DKEFProtocol, DKEFResult, DKEFTraining, Hook
 from verification.context import Context, Scale
 
 
@@ -106,7 +106,7 @@ def train_dkef(context: Context, objective: str = "sm", hook: Hook | None = None
     table = parkinson_or_stand_in(context.data)
     seeds = torch.Generator().manual_seed(context.seed)
     model = DKEF(table.dimension, variant="deq", gradient=deq.Phantom(2), generator=seeds)
-    trainer = DKEFTrainer(model, table, settings or training_settings(context, objective), hook=hook)
+    trainer = DKEFProtocol(model, table, settings or training_settings(context, objective), hook=hook)
     return TrainedDKEF(model, table, trainer.run(), objective)
 
 

@@ -17,8 +17,9 @@ from deq import NotConverged
 from deq.data import Tabular
 from deq.gradients.rules import GradientRule
 from deq.models import DKEF
-from deq.training.dkef import DKEFTrainer, DKEFTraining, TrainingDiverged
+from deq.training.dkef import DKEFProtocol, DKEFTraining
 from deq.training.dkef_objective import quadratic, solve_alpha
+from deq.training.folder import TrainingStopped
 from verification.experiments.dkef_subject import equilibrium_features
 
 RULES: dict[str, GradientRule] = {"exact": deq.Exact(3), "phantom-1": deq.Phantom(1), "phantom-2": deq.Phantom(2),
@@ -51,7 +52,7 @@ class Run:
 
     seed: int
     rule: str
-    trainer: DKEFTrainer
+    trainer: DKEFProtocol
     rows: torch.Tensor
     test: torch.Tensor
     steps: list[int] = field(default_factory=list)
@@ -65,7 +66,7 @@ class Run:
         try:
             self.trainer.run(stop_at=step)
             found = evaluate(self.trainer.model, self.rows, self.test)
-        except (TrainingDiverged, NotConverged) as error:
+        except (TrainingStopped, NotConverged) as error:
             self.stopped = str(error)
             return
         self.steps.append(step)
@@ -91,7 +92,7 @@ def make_run(table: Tabular, seed: int, rule: str, steps: int, **options: Any) -
     model = DKEF(table.dimension, variant="deq", gradient=RULES[rule], generator=torch.Generator().manual_seed(seed),
                  **options)
     # no validation inside: nothing is selected, and it would draw from the generator of batches
-    trainer = DKEFTrainer(model, table, DKEFTraining(
+    trainer = DKEFProtocol(model, table, DKEFTraining(
         epochs=PAPER_EPOCHS + 1, batch_size=BATCH, seed=seed, max_steps=steps + 1,
         validate_every=steps + 2, patience=None))
     if trainer.total_steps < steps + 1:  # one step more than asked for: the trainer's second stage stays out

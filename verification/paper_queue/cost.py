@@ -147,7 +147,7 @@ def _dkef(task: DKEFTask, updates: Callable[[], list[float]], once: Callable[[Ca
     options = task.config.run
     task.trainer.result.steps = 1                       # the measured steps fall between validations
     step = statistics.median(updates())
-    validation = once(lambda: task.trainer._validate(0.0)) if options.validate_every else 0.0
+    validation = once(lambda: task.trainer.validate(0.0)) if options.validate_every else 0.0
     if run.rule is not None:
         return Cost(step, validation, once(task.look))
     end = 2 * once(task._losses)
@@ -155,7 +155,7 @@ def _dkef(task: DKEFTask, updates: Callable[[], list[float]], once: Callable[[Ca
 
     def ridge_stage(steps: int) -> float:
         trainer.config = replace(whole, final_steps=steps)
-        spent = once(lambda: trainer._finalise(False))
+        spent = once(lambda: trainer.finalise())
         trainer.config = whole
         return spent
 

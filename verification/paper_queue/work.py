@@ -13,7 +13,6 @@ import torch
 from deq import NotConverged
 from deq.evaluation.diagonal import diagonal_gaussian
 from deq.training import CheckpointError, checkpoint
-from deq.training.dkef import TrainingDiverged
 from deq.training.engine import RunResult
 from deq.training.folder import TrainingInterrupted, TrainingStopped, find_run
 from deq.training.image_tasks import NICETask
@@ -86,7 +85,7 @@ def work(run: PaperRun, place: Place) -> str:
         result = _train(config, folder, place)
     except TrainingInterrupted:
         raise
-    except (TrainingStopped, TrainingDiverged, NotConverged) as error:
+    except (TrainingStopped, NotConverged) as error:
         if "another process" in str(error):
             return f"{run.name}: {error}"
         cell |= {"steps": None, "stopped": str(error), "stopped_by": "failure"}

@@ -4,10 +4,10 @@ import torch
 import deq
 from deq.data import Tabular
 from deq.models import DKEF
-from deq.training.dkef import DKEFTrainer, DKEFTraining, TrainingDiverged
+from deq.training.dkef import DKEFProtocol, DKEFTraining
 from deq.training.dkef_evaluation import loss_under_exact_derivatives
 from deq.training.dkef_objective import evaluate, fit_alpha, solve_alpha
-from deq.training.state_file import DamagedCheckpointError, load_state, save_state
+from deq.training.folder import TrainingStopped
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def table(generator):
 def trainer(table, *, variant="deq", hook=None, **options):
     model = DKEF(2, variant=variant, width=6, inducing=12, generator=torch.Generator().manual_seed(1))
     config = DKEFTraining(**{"batch_size": 32, "max_steps": 24, "validate_every": 4, "final_steps": 10, **options})
-    return DKEFTrainer(model, table, config, hook=hook)
+    return DKEFProtocol(model, table, config, hook=hook)
 
 
 @pytest.mark.parametrize("objective", ["sm", "ssm", "ssm-vr", "dsm"])
@@ -38,39 +38,13 @@ def test_training_improves_the_exact_loss_on_held_out_rows(table, objective):
 
 
 @pytest.mark.parametrize("objective", ["sm", "ssm"])
-def test_a_resumed_run_ends_bitwise_where_an_uninterrupted_one_does(table, objective, tmp_path):
-    whole = trainer(table, objective=objective)
+def test_a_run_in_two_parts_ends_bitwise_where_an_uninterrupted_one_does(table, objective):
+    whole, parts = trainer(table, objective=objective), trainer(table, objective=objective)
     whole.run()
-    path = tmp_path / "run" / "state.safetensors"
-    killed = trainer(table, objective=objective)
-    killed.run(checkpoint=path, checkpoint_every=5, stop_at=13)       # the last checkpoint is of step 10
-    resumed = trainer(table, objective=objective)
-    result = resumed.run(checkpoint=path, resume=True)
-    assert result.steps == whole.result.steps
-    assert result.history == whole.result.history
+    assert parts.run(stop_at=13).steps == 13
+    assert parts.run().history == whole.result.history
     for name, value in whole.model.state_dict().items():
-        assert torch.equal(resumed.model.state_dict()[name], value), name
-
-
-def test_a_damaged_or_foreign_checkpoint_is_named_and_not_loaded(table, tmp_path):
-    path = tmp_path / "state.safetensors"
-    trainer(table).run(checkpoint=path, checkpoint_every=5, stop_at=6)
-    with pytest.raises(DamagedCheckpointError, match="other settings"):
-        trainer(table, learning_rate=5e-4).run(checkpoint=path, resume=True)
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(DamagedCheckpointError, match=r"state\.safetensors"):
-        trainer(table).run(checkpoint=path, resume=True)
-    path.write_bytes(b"\x80\x04pickle")
-    with pytest.raises(DamagedCheckpointError, match="cannot be read"):
-        trainer(table).run(checkpoint=path, resume=True)
-
-
-def test_a_checkpoint_that_does_not_fit_the_model_is_refused(table, tmp_path):
-    path = tmp_path / "state.safetensors"
-    trainer(table).run(checkpoint=path, checkpoint_every=5, stop_at=6)
-    with pytest.raises(DamagedCheckpointError, match="does not fit"):
-        trainer(table, variant="explicit").run(checkpoint=path, resume=True)
+        assert torch.equal(parts.model.state_dict()[name], value), name
 
 
 def test_non_finite_values_stop_the_run_with_the_step(table):
@@ -78,7 +52,7 @@ def test_non_finite_values_stop_the_run_with_the_step(table):
         if step == 3:
             held[0, 0] = float("inf")
 
-    with pytest.raises(TrainingDiverged, match="step 3"):
+    with pytest.raises(TrainingStopped, match="step 3"):
         trainer(table, variant="explicit", hook=poison).run()
 
 
@@ -128,18 +102,7 @@ def test_bad_settings_are_named(table, options, message):
 
 def test_a_table_of_another_width_is_refused(table):
     with pytest.raises(ValueError, match="columns"):
-        DKEFTrainer(DKEF(3), table, DKEFTraining(batch_size=32))
-
-
-def test_state_files_hold_what_was_put_in(tmp_path, generator):
-    tensors = {"b": torch.randn(3, generator=generator)[::2], "a": torch.arange(4)}
-    save_state(tmp_path / "x" / "s.safetensors", tensors, {"step": 3})
-    got, info = load_state(tmp_path / "x" / "s.safetensors")
-    assert info == {"step": 3}
-    assert all(torch.equal(got[name], value) for name, value in tensors.items())
-    assert [p.name for p in (tmp_path / "x").iterdir()] == ["s.safetensors"]
-    with pytest.raises(DamagedCheckpointError, match="none"):
-        load_state(tmp_path / "none")
+        DKEFProtocol(DKEF(3), table, DKEFTraining(batch_size=32))
 
 
 def test_the_loss_under_exact_derivatives_is_that_of_an_exact_twin(generator):
