@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export MPLBACKEND := Agg
 
-.PHONY: help verify test test-slow test-gpu proofs mutants lint types docs figures bench clean
+.PHONY: help verify test test-slow test-gpu test-wheel proofs mutants lint types docs figures bench clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
 
@@ -33,6 +33,9 @@ proofs: $(READY) ## the machine-checked core (needs Coq; says what to install)
 
 mutants: $(READY) ## which planted faults the tests notice, on a sample (long; needs the extra `mutants`)
 	$(BIN)/python tests/mutants.py --out $(OUT)/mutants.jsonl
+
+test-wheel: $(READY) ## the wheel, installed elsewhere, verifies every claim at smoke scale
+	$(BIN)/python -m pytest -m wheel -n 0 --no-header
 
 lint: $(READY) ## ruff
 	$(BIN)/ruff check .

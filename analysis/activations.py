@@ -32,6 +32,12 @@ class Activation:
 
     Raises:
         ValueError: `odd` is claimed of a phi that is not.
+
+    Example:
+        >>> import numpy as np, analysis
+        >>> cubic = analysis.Activation("cubic", lambda x: x**3, lambda x: 3 * x**2, odd=True)
+        >>> abs(float(analysis.expect(cubic).value)) < 1e-12  # E xi^3
+        True
     """
 
     name: str

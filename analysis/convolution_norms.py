@@ -44,6 +44,12 @@ def convolution_norms(kernel: Tensor, height: int, width: int) -> ConvolutionNor
 
     Raises:
         ValueError: another rank or dtype, an even kernel size, NaN, or an empty image.
+
+    Example:
+        >>> import torch, analysis
+        >>> norms = analysis.convolution_norms(torch.ones(1, 1, 1, 1, dtype=torch.float64), 4, 4)
+        >>> round(float(norms.operator), 6)  # a copy
+        1.0
     """
     _check(kernel, height, width)
     return ConvolutionNorms(

@@ -92,6 +92,14 @@ def spectral_radius(f: Map, x: Tensor, z: Tensor, *, tol: float = 1e-8, max_iter
 
     Raises:
         ValueError: another dtype than float64, NaN, or f returning another shape.
+
+    Example:
+        >>> import torch, analysis
+        >>> f = lambda z, x: torch.tanh(0.5 * z + x)
+        >>> x = torch.tensor([0.3], dtype=torch.float64)
+        >>> z = analysis.newton_equilibrium(f, x, torch.zeros(1, dtype=torch.float64))
+        >>> round(float(analysis.spectral_radius(f, x, z).value), 4) == round(float(0.5 * (1 - z**2)), 4)
+        True
     """
     jacobian = _Jacobian(f, x, z)
     if jacobian.n <= _DENSE:
@@ -132,6 +140,14 @@ def operator_norm(f: Map, x: Tensor, z: Tensor, *, tol: float = 1e-10, max_iter:
 
     Raises:
         ValueError: another dtype than float64, NaN, or f returning another shape.
+
+    Example:
+        >>> import torch, analysis
+        >>> f = lambda z, x: torch.tanh(0.5 * z + x)
+        >>> x = torch.tensor([0.3], dtype=torch.float64)
+        >>> z = analysis.newton_equilibrium(f, x, torch.zeros(1, dtype=torch.float64))
+        >>> round(float(analysis.operator_norm(f, x, z).value), 4) == round(float(0.5 * (1 - z**2)), 4)
+        True
     """
     jacobian = _Jacobian(f, x, z)
     if jacobian.n <= _DENSE:

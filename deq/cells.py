@@ -44,6 +44,12 @@ class DenseCell(nn.Module):
         state_size: n, z is [batch, n].
         activation: softplus by default (smooth, as second derivatives need).
         margin: > 1.
+
+    Example:
+        >>> import torch, deq
+        >>> cell = deq.DenseCell(3, 8)
+        >>> cell(torch.zeros(5, 8), torch.randn(5, 3)).shape
+        torch.Size([5, 8])
     """
 
     def __init__(self, input_size: int, state_size: int, activation: Activation = functional.softplus,
@@ -80,6 +86,12 @@ class ConvolutionCell(nn.Module):
         kernel_size: odd; the image size is kept.
         activation: must be 1-Lipschitz.
         margin: > 1.
+
+    Example:
+        >>> import torch, deq
+        >>> cell = deq.ConvolutionCell(2, 4)
+        >>> deq.DEQ(cell)(torch.randn(1, 2, 6, 6)).shape
+        torch.Size([1, 4, 6, 6])
     """
 
     def __init__(self, input_channels: int, state_channels: int, kernel_size: int = 3,

@@ -68,6 +68,14 @@ def equilibrium(f: Callable[..., Any], z0: Any, *, inputs: Sequence[Any] = (),
         DerivativeOrderError: at differentiation time, for an order above the rule's.
         RuntimeError: a higher derivative, or an exact rule in a `torch.func` transform, under an active autocast.
         ValueError, TypeError: unusable arguments.
+
+    Example:
+        >>> import torch, deq
+        >>> x = torch.zeros(2, 1, dtype=torch.float64, requires_grad=True)
+        >>> z = deq.equilibrium(lambda z: 0.5 * torch.sin(z) + x, torch.zeros_like(x), tol=1e-12)
+        >>> (slope,) = torch.autograd.grad(z.sum(), x)
+        >>> slope.flatten().tolist()  # 1 / (1 - cos(0) / 2)
+        [2.0, 2.0]
     """
     z, _ = equilibrium_and_solution(f, z0, inputs=inputs, gradient=gradient, solver=solver, tol=tol, atol=atol,
                                     rtol=rtol, max_iter=max_iter, on_failure=on_failure, scale=scale)

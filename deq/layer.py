@@ -34,6 +34,13 @@ class DEQ(nn.Module):
 
     Attributes:
         last: the `Solution` of the last forward pass, or None; detached.
+
+    Example:
+        >>> import torch, deq
+        >>> layer = deq.DEQ(deq.DenseCell(3, 8))
+        >>> z = layer(torch.randn(5, 3))
+        >>> z.shape, bool(layer.last.converged.all())
+        (torch.Size([5, 8]), True)
     """
 
     def __init__(self, cell: Callable[..., Any], gradient: GradientRule | None = None,

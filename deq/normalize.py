@@ -31,6 +31,12 @@ def operator_norm_bound(module: nn.Module, weight: Tensor) -> Tensor:
         TypeError: a module whose norm is not bounded here.
         ValueError: padding that repeats pixels ("reflect", "replicate", or circular beyond the kernel's reach), for
             which the bound fails.
+
+    Example:
+        >>> import torch, deq
+        >>> module = torch.nn.Conv2d(2, 2, 3, padding=1)
+        >>> deq.operator_norm_bound(module, module.weight).shape
+        torch.Size([])
     """
     if isinstance(module, nn.Linear):
         return torch.linalg.matrix_norm(weight, 2)
@@ -99,6 +105,12 @@ def frobenius_normalize(module: Layer, name: str = "weight", margin: float = 1.0
 
     Raises:
         ValueError: no such parameter, margin <= 1 or eps < 0.
+
+    Example:
+        >>> import torch, deq
+        >>> module = deq.frobenius_normalize(torch.nn.Linear(4, 4), "weight", margin=1.25)
+        >>> round(float(module.weight.norm().detach()), 3)
+        0.8
     """
     _check(module, name, margin, eps)
     parametrize.register_parametrization(module, name, _FrobeniusNormalize(margin, eps))
@@ -112,6 +124,12 @@ def operator_normalize(module: Layer, name: str = "weight", margin: float = 1.05
 
     Raises:
         TypeError, ValueError: no bound is known for the module, no such parameter, margin <= 1 or eps < 0.
+
+    Example:
+        >>> import torch, deq
+        >>> module = deq.operator_normalize(torch.nn.Linear(4, 4), "weight", margin=1.25)
+        >>> round(float(torch.linalg.matrix_norm(module.weight, 2).detach()), 3)
+        0.8
     """
     _check(module, name, margin, eps)
     operator_norm_bound(module, getattr(module, name).detach())  # refuses an unsuitable module now

@@ -27,6 +27,12 @@ class Solution:
         tolerance: the bound atol + rtol |f(z)| that ``residual`` is held against, [batch].
         solver: name of the solver.
         rounding: unit of rounding of f's dtype where that is coarser than the dtype that z is iterated in, else None.
+
+    Example:
+        >>> import torch, deq
+        >>> solution = deq.solve(lambda z: 0.5 * z + 1, torch.zeros(3, 2), solver="picard")
+        >>> solution.z.shape, solution.iterations.shape, solution.converged.tolist()
+        (torch.Size([3, 2]), torch.Size([3]), [True, True, True])
     """
 
     z: Tensor

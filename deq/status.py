@@ -12,7 +12,13 @@ __all__ = ["DEQError", "DerivativeOrderError", "LinearSolveError", "MapError", "
 
 
 class SolveStatus(Enum):
-    """How the solve of one sample ended; the value says what happened and what to do, ``code`` is its integer."""
+    """How the solve of one sample ended; the value says what happened and what to do, ``code`` is its integer.
+
+    Example:
+        >>> import torch, deq
+        >>> deq.solve(lambda z: 0.99 * z + 1, torch.zeros(1, 1), solver="picard", max_iter=5).statuses()[0].name
+        'MAX_ITERATIONS'
+    """
 
     CONVERGED = "The residual |f(z) - z| meets the tolerance."
     MAX_ITERATIONS = ("The iteration limit was reached before the residual met the tolerance: raise max_iter, loosen "
@@ -60,7 +66,13 @@ _CODES = {status: code for code, status in enumerate(_MEMBERS)}
 
 
 class DEQError(Exception):
-    """Base of the errors of this package that are about equilibria, not about arguments."""
+    """Base of the errors of this package that are about equilibria, not about arguments.
+
+    Example:
+        >>> import deq
+        >>> issubclass(deq.NotConverged, deq.DEQError)
+        True
+    """
 
 
 class NotConverged(DEQError, RuntimeError):
@@ -68,6 +80,14 @@ class NotConverged(DEQError, RuntimeError):
 
     Attributes:
         solution: the ``Solution`` with the best iterate, the residual and the status of every sample.
+
+    Example:
+        >>> import torch, deq
+        >>> try:
+        ...     deq.equilibrium(lambda z: 2 * z + 1, torch.zeros(4, 1), solver="picard")
+        ... except deq.NotConverged as error:
+        ...     print(error.solution.converged.tolist())
+        [False, False, False, False]
     """
 
     def __init__(self, solution: Solution) -> None:
@@ -76,11 +96,33 @@ class NotConverged(DEQError, RuntimeError):
 
 
 class DerivativeOrderError(DEQError):
-    """A derivative of an order was asked for that the gradient rule does not provide."""
+    """A derivative of an order was asked for that the gradient rule does not provide.
+
+    Example:
+        >>> import torch, deq
+        >>> x = torch.ones(1, 1, requires_grad=True)
+        >>> z = deq.equilibrium(lambda z: torch.tanh(0.5 * z + x), torch.zeros(1, 1), gradient=deq.Exact(order=1))
+        >>> (slope,) = torch.autograd.grad(z.sum(), x, create_graph=True)
+        >>> try:
+        ...     torch.autograd.grad(slope.sum(), x)
+        ... except deq.DerivativeOrderError:
+        ...     print("raise the order")
+        raise the order
+    """
 
 
 class LinearSolveError(DEQError, RuntimeError):
-    """An adjoint or tangent system with I - df/dz could not be solved: it is singular or the limit was reached."""
+    """An adjoint or tangent system with I - df/dz could not be solved: it is singular or the limit was reached.
+
+    Example:
+        >>> import torch, deq
+        >>> x = torch.zeros(1, 1, requires_grad=True)
+        >>> try:  # z = z + x^2 at x = 0: every z is an equilibrium, and I - df/dz = 0
+        ...     deq.equilibrium(lambda z: z + x**2, torch.zeros(1, 1)).sum().backward()
+        ... except deq.LinearSolveError:
+        ...     print("no derivative there")
+        no derivative there
+    """
 
 
 class MapError(DEQError, RuntimeError):
@@ -88,4 +130,9 @@ class MapError(DEQError, RuntimeError):
 
     Samples that are coupled where a rule needs them apart, equal calls with different values, tensors that a
     `torch.func` transform cannot follow.
+
+    Example:
+        >>> import torch, deq
+        >>> issubclass(deq.MapError, deq.DEQError)
+        True
     """

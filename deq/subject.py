@@ -18,7 +18,16 @@ _DECLARED = re.compile(r"exact|phantom:(\d+)")
 
 
 class SubjectError(DEQError, ValueError):
-    """Something that cannot be audited as it stands; the text is one line that says what and how to mend it."""
+    """Something that cannot be audited as it stands; the text is one line that says what and how to mend it.
+
+    Example:
+        >>> import torch, deq
+        >>> try:
+        ...     deq.Subject("no function", torch.zeros(1, 1))
+        ... except deq.SubjectError as error:
+        ...     print(error)
+        Subject(f=...) must be callable, got str
+    """
 
 
 @dataclass(frozen=True, eq=False)

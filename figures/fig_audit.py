@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from figures.registry import figure
-from figures.style import Theme, canvas, legend
+from figures.style import Theme, canvas, legend, outside
 
 
 @figure(name="audit-normalizer", title="What the normaliser estimates of a perfect Gaussian model are off by",
@@ -38,7 +38,7 @@ def draw_normalizer(record: dict[str, Any], theme: Theme) -> Figure:
     for ax in (left, right):
         ax.set_xticks(dims, [str(d) for d in dims])
         ax.minorticks_off()
-    legend(left, theme, loc="lower left")
+    outside(drawing, left, theme)
     return drawing
 
 

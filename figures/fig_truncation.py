@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from figures.registry import figure
-from figures.style import Theme, canvas, legend
+from figures.style import Theme, canvas, legend, outside
 
 
 @figure(name="truncation-error", title="Error of K phantom steps and its bounds",
@@ -116,7 +116,7 @@ def draw_optimum(record: dict[str, Any], theme: Theme) -> Figure:
                                                                                                             "deq")
     ax.axhline(1.0, color=theme.palette[1], linewidth=1.4, linestyle="--", label="right optimum")
     ax.set(xticks=at, xticklabels=names, ylabel="learned theta")
-    legend(ax, theme)
+    outside(drawing, ax, theme)
     return drawing
 
 

@@ -60,6 +60,13 @@ def style(ax: Axes, theme: Theme) -> None:
         text.set_color(theme.ink)
 
 
+def outside(drawing: Figure, ax: Axes, theme: Theme) -> None:
+    """The legend of an axes above the whole figure, in a row: where data fill the axes, no corner of it is free."""
+    handles, labels = ax.get_legend_handles_labels()
+    drawing.legend(handles, labels, loc="outside upper left", ncols=len(labels), frameon=False, labelcolor=theme.ink,
+                   fontsize=8.5, columnspacing=1.2, handletextpad=0.5)
+
+
 def legend(ax: Axes, theme: Theme, **kwargs: Any) -> None:
     """A frameless legend in the theme's ink."""
     ax.legend(frameon=False, labelcolor=theme.ink, fontsize=8.5, **kwargs)

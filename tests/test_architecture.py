@@ -1,6 +1,8 @@
 """The house rules that a machine can check: arrows one way, small files, no star imports."""
 
 import ast
+import importlib
+import inspect
 import re
 from pathlib import Path
 
@@ -61,3 +63,23 @@ def test_the_rule_on_paths_sees_what_it_should():
     assert PASSING_PATH.search("--out " + "/".join(["", "tmp", "one"]))
     assert not MACHINE_PATH.search("https://example.org" + "/".join(parts))
     assert {"README.md", "Makefile", "run"} <= {path.name for path in committed_texts()}
+
+
+#: Packages all of whose exported classes and functions must show how they are used.
+SHOWN = ("deq", "deq.losses", "deq.models", "analysis")
+
+
+def exported(package: str) -> dict[str, object]:
+    """Classes and functions that a package exports."""
+    module = importlib.import_module(package)
+    listed = getattr(module, "__all__", None) or [name for name in vars(module) if not name.startswith("_")]
+    found = {f"{package}.{name}": getattr(module, name) for name in listed}
+    return {name: item for name, item in found.items()
+            if (inspect.isclass(item) or inspect.isfunction(item)) and name != "analysis.need"}
+
+
+@pytest.mark.parametrize("package", SHOWN)
+def test_every_exported_name_has_an_example(package):
+    names = exported(package)
+    assert len(names) > 3
+    assert [name for name, item in names.items() if ">>> " not in (item.__doc__ or "")] == []

@@ -89,6 +89,12 @@ def dual(activation: str | Activation | Callable[[Array], Array], suu: ArrayLike
         ValueError: covariances that are none; CLOSED_FORM for an activation without one.
         GrowsTooFast: E phi^2 does not exist or is out of reach.
         NotPiecewiseSmooth: phi is not smooth between finitely many kinks.
+
+    Example:
+        >>> import analysis
+        >>> d = analysis.dual("relu", 1.0, 1.0, 1.0)  # u = v: E relu(u)^2
+        >>> round(float(d.value), 6)
+        0.5
     """
     activation = as_activation(activation)
     chosen = DualMethod(method)

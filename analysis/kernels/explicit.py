@@ -76,6 +76,12 @@ def explicit_kernels(
     Raises:
         ValueError: X is no finite matrix; no layer; a number of variances that is not the number of layers.
         GrowsTooFast: phi grows too fast for its Gaussian moments.
+
+    Example:
+        >>> import numpy as np, analysis
+        >>> rows = np.random.default_rng(0).standard_normal((5, 3)) / 3**0.5  # samples as rows: pass the transpose
+        >>> analysis.explicit_kernels(rows.T, "relu", depth=2).ck.shape
+        (5, 5)
     """
     x = check_data(X, samples)
     if isinstance(activations, Sequence) and not isinstance(activations, str):

@@ -29,7 +29,13 @@ _EPS = float(np.finfo(float).eps)
 
 
 class NtkConvention(StrEnum):
-    """Which weights the tangent kernel counts. The conjugate kernel is the part of a trained readout in both."""
+    """Which weights the tangent kernel counts. The conjugate kernel is the part of a trained readout in both.
+
+    Example:
+        >>> import analysis
+        >>> [str(convention) for convention in analysis.NtkConvention]
+        ['readout+A', 'readout+A+B']
+    """
 
     READOUT_AND_A = "readout+A"        # [RMT]: K = G / (1 - sigma_a^2 E[phi' phi'])
     READOUT_A_AND_B = "readout+A+B"    # adds sigma_b^2 x.x E[phi' phi'] / (1 - sigma_a^2 E[phi' phi'])
@@ -52,6 +58,13 @@ class DeqKernels:
         slope_error: the same for `slope`; `slope_errors`.
         steps: the most Newton steps that a block of entries took; 1 where no entry needed any.
         convention: of `ntk`.
+
+    Example:
+        >>> import numpy as np, analysis
+        >>> rows = np.random.default_rng(0).standard_normal((5, 3)) / 3**0.5  # samples as rows: pass the transpose
+        >>> kernels = analysis.deq_kernels(rows.T, "tanh", sigma_a2=0.2)
+        >>> kernels.contraction < 1, kernels.ck_error < 1e-10
+        (True, True)
     """
 
     ck: Array

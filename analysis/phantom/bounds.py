@@ -53,6 +53,15 @@ class PhantomErrorBound:
         spectral_radius: of R; the asymptotic rate.
         rounding: allowance for float64 rounding, contained in all of the above: an error measured in float64 differs
             from the exact one by less than about this much.
+
+    Example:
+        >>> import torch, analysis
+        >>> f = lambda z, x: torch.tanh(0.5 * z + x)
+        >>> x = torch.tensor([0.3], dtype=torch.float64)
+        >>> z = analysis.newton_equilibrium(f, x, torch.zeros(1, dtype=torch.float64))
+        >>> bound = analysis.phantom_error_bound(f, x, z, steps=2)
+        >>> bound.steps, bound.q < 0.5
+        (2, True)
     """
 
     steps: int
@@ -89,6 +98,15 @@ def phantom_error_bound(f: Map, x: Tensor, z_star: Tensor, steps: int, damping: 
         ValueError: steps < 1, damping not positive, wrong dtype or shape, NaN.
         NotAFixedPointError: z_star does not solve the equation.
         SingularEquilibriumError: I - J is singular.
+
+    Example:
+        >>> import torch, analysis
+        >>> f = lambda z, x: torch.tanh(0.5 * z + x)
+        >>> x = torch.tensor([0.3], dtype=torch.float64)
+        >>> z = analysis.newton_equilibrium(f, x, torch.zeros(1, dtype=torch.float64))
+        >>> error = analysis.implicit_derivatives(f, x, z).first - analysis.phantom_derivatives(f, x, z, 2).first
+        >>> abs(float(error)) <= analysis.phantom_error_bound(f, x, z, steps=2).first
+        True
     """
     if isinstance(steps, bool) or not isinstance(steps, int):
         raise TypeError(f"steps must be an integer, not {steps!r}")

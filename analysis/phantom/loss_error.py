@@ -57,6 +57,15 @@ class LossErrorBound:
         variance_reduced: of 0.5 |s|^2 + v.H v for the worst such v.
         exact_score: |s|_2; exact_trace: |tr H|; exact_loss: |0.5 |s|^2 + tr H|: to make errors relative.
         q: rate; kappa: constant, of the level "law".
+
+    Example:
+        >>> import torch, analysis
+        >>> f = lambda z, x: torch.tanh(0.5 * z + x)
+        >>> x = torch.tensor([0.3], dtype=torch.float64)
+        >>> z = analysis.newton_equilibrium(f, x, torch.zeros(1, dtype=torch.float64))
+        >>> log_density = lambda z, x: z.sum() - 0.5 * x.square().sum()
+        >>> analysis.loss_error_bounds(f, log_density, x, z, steps=1)[0].steps
+        1
     """
 
     steps: int
@@ -91,6 +100,16 @@ def loss_error_bounds(f: Map, log_density: LogDensity, x: Tensor, z_star: Tensor
         ValueError: steps < 1, an unknown level, wrong dtype or shape, NaN.
         NotAFixedPointError: z_star does not solve the equation.
         SingularEquilibriumError: I - J is singular.
+
+    Example:
+        >>> import torch, analysis
+        >>> f = lambda z, x: torch.tanh(0.5 * z + x)
+        >>> x = torch.tensor([0.3], dtype=torch.float64)
+        >>> z = analysis.newton_equilibrium(f, x, torch.zeros(1, dtype=torch.float64))
+        >>> log_density = lambda z, x: z.sum() - 0.5 * x.square().sum()
+        >>> bounds = analysis.loss_error_bounds(f, log_density, x, z, steps=3)
+        >>> bounds[0].score > bounds[1].score > bounds[2].score
+        True
     """
     check_steps(steps)
     point = equilibrium_point(f, x, z_star, residual_tol=residual_tol)
@@ -144,6 +163,11 @@ def fisher_divergence_error(divergence: float, score_bounds: Sequence[float]) ->
 
     Raises:
         ValueError: a negative divergence, or no samples.
+
+    Example:
+        >>> import analysis
+        >>> analysis.fisher_divergence_error(1.0, [0.0, 0.0])
+        0.0
     """
     if not divergence >= 0:
         raise ValueError(f"a Fisher divergence is not negative: {divergence}")
@@ -175,6 +199,15 @@ def least_phantom_steps(accuracy: float, f: Map, log_density: LogDensity, x: Ten
     Raises:
         ValueError: an accuracy that is not positive, an unknown quantity, or no K up to max_steps suffices (the message
             gives the rate).
+
+    Example:
+        >>> import torch, analysis
+        >>> f = lambda z, x: torch.tanh(0.5 * z + x)
+        >>> x = torch.tensor([0.3], dtype=torch.float64)
+        >>> z = analysis.newton_equilibrium(f, x, torch.zeros(1, dtype=torch.float64))
+        >>> log_density = lambda z, x: z.sum() - 0.5 * x.square().sum()
+        >>> analysis.least_phantom_steps(0.01, f, log_density, x, z) <= 8  # |J| is below 1/2
+        True
     """
     if not 0 < accuracy < float("inf"):
         raise ValueError(f"accuracy must be positive and finite, not {accuracy}")
@@ -190,6 +223,11 @@ def steps_for_rate(accuracy: float, q: float) -> int:
 
     Raises:
         ValueError: accuracy not in (0, 1), or q not in [0, 1): no number of steps is then enough.
+
+    Example:
+        >>> import analysis
+        >>> analysis.steps_for_rate(0.01, q=0.5)  # 2^-7 < 0.01
+        7
     """
     if not 0 < accuracy < 1:
         raise ValueError(f"a relative accuracy lies in (0, 1), not {accuracy}")

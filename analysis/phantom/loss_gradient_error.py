@@ -40,6 +40,14 @@ class LayerModel:
         activation: sigma, elementwise on tensors, three times differentiable.
         quadratic: c.
         base_width: s, or None.
+
+    Example:
+        >>> import torch, analysis
+        >>> weight, inputs = 0.3 * torch.eye(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64)
+        >>> zero, one = torch.zeros(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64)
+        >>> model = analysis.LayerModel(weight, inputs, zero, one, torch.tanh)
+        >>> model.weight.shape
+        torch.Size([2, 2])
     """
 
     weight: Tensor
@@ -69,6 +77,16 @@ class GradientErrorBound:
         gradient: of the Euclidean norm of the difference.
         size: upper bound of the norm of the exact gradient.
         q: rate; kappa: constant, of the level "law".
+
+    Example:
+        >>> import torch, analysis
+        >>> weight, inputs = 0.3 * torch.eye(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64)
+        >>> zero, one = torch.zeros(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64)
+        >>> model = analysis.LayerModel(weight, inputs, zero, one, torch.tanh)
+        >>> x = 0.1 * one
+        >>> z = analysis.newton_equilibrium(lambda z, x: torch.tanh(weight @ z + inputs @ x), x, zero)
+        >>> [bound.steps for bound in analysis.gradient_error_bounds(model, x, z, steps=2)]
+        [1, 2]
     """
 
     steps: int
@@ -94,6 +112,17 @@ def gradient_error_bounds(model: LayerModel, x: Tensor, z_star: Tensor, steps: i
         ValueError: steps < 1, an unknown level, wrong dtype or shape, NaN, or the bounds overflow.
         NotAFixedPointError: z_star does not solve the equation.
         SingularEquilibriumError: I - J is singular.
+
+    Example:
+        >>> import torch, analysis
+        >>> weight, inputs = 0.3 * torch.eye(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64)
+        >>> zero, one = torch.zeros(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64)
+        >>> model = analysis.LayerModel(weight, inputs, zero, one, torch.tanh)
+        >>> x = 0.1 * one
+        >>> z = analysis.newton_equilibrium(lambda z, x: torch.tanh(weight @ z + inputs @ x), x, zero)
+        >>> bounds = analysis.gradient_error_bounds(model, x, z, steps=2)
+        >>> bounds[1].gradient < bounds[0].gradient
+        True
     """
     check_steps(steps)
     point = equilibrium_point(model.step, x, z_star, residual_tol=residual_tol)

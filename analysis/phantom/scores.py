@@ -16,6 +16,11 @@ class ScoreError:
         relative: |phantom - exact| / |exact|. Zero where both vectors vanish, infinite where only the exact one does.
         cosine: cosine similarity in [-1, 1]. One where both vectors vanish; NaN where exactly one does (no angle).
         defined: where the cosine is a number.
+
+    Example:
+        >>> import torch, analysis
+        >>> analysis.score_error(torch.zeros(1, 2), torch.ones(1, 2)).defined.tolist()  # relative to nothing
+        [False]
     """
 
     relative: Tensor
@@ -35,6 +40,12 @@ def score_error(exact: Tensor, phantom: Tensor) -> ScoreError:
     Raises:
         TypeError: not tensors.
         ValueError: shapes or dtypes differ, not floating point, no last leg, NaN or infinite entries.
+
+    Example:
+        >>> import torch, analysis
+        >>> error = analysis.score_error(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0]]))
+        >>> round(float(error.relative), 4), round(float(error.cosine), 4)
+        (1.0, 0.7071)
     """
     if not isinstance(exact, Tensor) or not isinstance(phantom, Tensor):
         raise TypeError("exact and phantom must be torch tensors")

@@ -60,6 +60,12 @@ class FourEquations:
         derivative_square: E phi'^2.
         shift: E phi(tau xi), what centring subtracts.
         uniqueness: how it is known that tau is the only root, or which was chosen.
+
+    Example:
+        >>> import analysis
+        >>> equations = analysis.solve_equations("tanh", sigma_a2=0.2)
+        >>> abs(equations.alpha2) < 1e-12  # odd activations have none
+        True
     """
 
     activation: Activation
@@ -131,6 +137,12 @@ def solve_equations(activation: str | Activation | Callable[[Array], Array], sig
         NotWellPosed: sigma_b2 = 0, or the root is a fold or unstable (1 - sigma_a2 g4 / 2 <= 0).
         GrowsTooFast: E phi^2 is infinite.
         ValueError: parameters out of range.
+
+    Example:
+        >>> import analysis
+        >>> equations = analysis.solve_equations("relu", sigma_a2=0.2)
+        >>> equations.alpha1 > 0
+        True
     """
     phi = as_activation(activation)
     given = (sigma_a2, sigma_b2, tau0)  # with `digits` they enter as the decimals that were written

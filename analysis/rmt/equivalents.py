@@ -26,7 +26,13 @@ class KernelKind(StrEnum):
 
 
 class CovarianceTerm(StrEnum):
-    """Which T_ab enters."""
+    """Which T_ab enters.
+
+    Example:
+        >>> import analysis
+        >>> analysis.CovarianceTerm.PRODUCT
+        <CovarianceTerm.PRODUCT: 'tr(C_a C_b)/p'>
+    """
 
     PRODUCT = "tr(C_a C_b)/p"                    # what the theory needs
     RELEASED = "released code"                   # centred covariances, elementwise product
@@ -109,6 +115,14 @@ def equivalent_kernel(eq: Coefficients, data: MixtureSample, kind: KernelKind | 
 
     Raises:
         ValueError: an unknown kind, or equations solved for another tau_0 than the data's.
+
+    Example:
+        >>> import numpy as np, analysis
+        >>> mixture = analysis.GaussianMixture(np.eye(2, 4), [np.eye(4)] * 2, sizes=[6, 6])
+        >>> sample = mixture.sample(np.random.default_rng(0))
+        >>> equations = analysis.solve_equations("relu", 0.2, tau0=sample.statistics.tau0)
+        >>> analysis.equivalent_kernel(equations, sample, kind="ck").shape
+        (12, 12)
     """
     which = KernelKind(kind)
     tau0 = float(eq.tau0)

@@ -53,6 +53,13 @@ class ClassStatistics:
         T: tr(C_a C_b) / p, [K, K].
         released_T: what the authors' code has in its place: the sum over the diagonals of (C_a - C) * (C_b - C)
             (centred, and an elementwise product), over p.
+
+    Example:
+        >>> import numpy as np, analysis
+        >>> mixture = analysis.GaussianMixture(np.eye(2, 4), [np.eye(4)] * 2, sizes=[6, 6])
+        >>> sample = mixture.sample(np.random.default_rng(0))
+        >>> sample.statistics.p, sample.statistics.sizes.tolist()
+        (4, [6, 6])
     """
 
     p: int
@@ -138,6 +145,13 @@ class MixtureSample:
         x: [p, n], columns are samples.
         labels: class index 0 ... K-1 of each column, [n].
         statistics: of the classes.
+
+    Example:
+        >>> import numpy as np, analysis
+        >>> mixture = analysis.GaussianMixture(np.eye(2, 4), [np.eye(4)] * 2, sizes=[6, 6])
+        >>> sample = mixture.sample(np.random.default_rng(0))
+        >>> sample.labels.tolist()
+        [0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
     """
 
     x: Array

@@ -41,6 +41,12 @@ class EquivalentNetwork:
             alpha_3 (times tau_0^2) and gamma^2 / tau_0^2 (or beta and kappa^2), relative to the first or the last as
             fits their units.
         dimension: of the family of solutions that this one belongs to, scales and signs not counted; 0 if isolated.
+
+    Example:
+        >>> import analysis
+        >>> network = analysis.equivalent_networks(analysis.solve_equations("tanh", 0.2), family="hard_tanh")[0]
+        >>> network.family, network.kind
+        ('hard_tanh', 'ck')
     """
 
     family: str
@@ -93,6 +99,12 @@ def equivalent_networks(eq: FourEquations, family: str = "leaky_relu", depth: in
         NoEquivalentNetwork: there is none; the message and `certificate` say why.
         DepthNotDecided: a search (leaky ReLU, NTK) found none up to its cap, which proves nothing.
         ValueError: unknown family or kind, or depth < 1.
+
+    Example:
+        >>> import analysis
+        >>> network = analysis.equivalent_networks(analysis.solve_equations("relu", 0.2), family="leaky_relu")[0]
+        >>> len(network.layers), max(map(abs, network.residuals)) < 1e-8
+        (2, True)
     """
     _check(family, kind, depth)
     eq = eq.as_floats()
@@ -111,6 +123,11 @@ def minimal_depth(activation: str | Activation | Callable[[Array], Array], sigma
             searched for and not decided, up to `networks.MOST_SEARCHED` layers; `equivalent_networks(depth=...)` goes
             further.
         EquationsError: the DEQ itself is refused.
+
+    Example:
+        >>> import analysis
+        >>> analysis.minimal_depth("relu", 0.2)
+        2
     """
     eq = solve_equations(activation, sigma_a2, tau0, sigma_b2=sigma_b2)
     _check(family, kind, None)
@@ -125,6 +142,12 @@ def matching_families(activation: str | Activation | Callable[[Array], Array], s
 
     Raises:
         EquationsError: the DEQ itself is refused (its NTK's refusal becomes the reason of that kind).
+
+    Example:
+        >>> import analysis
+        >>> found = analysis.matching_families("relu", 0.2)
+        >>> found["leaky_relu", "ck"] == analysis.minimal_depth("relu", 0.2)
+        True
     """
     eq = solve_equations(activation, sigma_a2, tau0, sigma_b2=sigma_b2)
     answers: dict[tuple[str, str], int | str] = {}

@@ -216,6 +216,11 @@ def depth_threshold(depth: int, *, digits: int = 30, slope2: float | str = "0.25
 
     Raises:
         ValueError: depth < 2.
+
+    Example:
+        >>> import analysis
+        >>> analysis.depth_threshold(2) < analysis.depth_threshold(3)
+        True
     """
     if depth < 2:
         raise ValueError(f"depth {depth}: one layer matches sigma_a2 = 0 alone, so thresholds start at depth 2")
@@ -232,6 +237,12 @@ def depth_threshold(depth: int, *, digits: int = 30, slope2: float | str = "0.25
 
 
 def depth_limit(*, digits: int = 30, slope2: float | str = "0.25", bend: str | None = None) -> mpmath.mpf:
-    """The sigma_a^2 from which on no depth matches: s^2 sigma_a^2 = 1/(2 + k)."""
+    """The sigma_a^2 from which on no depth matches: s^2 sigma_a^2 = 1/(2 + k).
+
+    Example:
+        >>> import analysis
+        >>> analysis.depth_threshold(3) < analysis.depth_limit()
+        True
+    """
     with mpmath.workdps(digits + 10):
         return 1 / (2 + (1 - 2 / mpmath.pi) * mpmath.mpf(bend or 1)) / mpmath.mpf(slope2)

@@ -88,6 +88,14 @@ def refined_equivalent(eq: FourEquations, data: MixtureSample, kind: KernelKind 
 
     Raises:
         ValueError: an order below 1 or an unknown kind.
+
+    Example:
+        >>> import numpy as np, analysis
+        >>> mixture = analysis.GaussianMixture(np.eye(2, 4), [np.eye(4)] * 2, sizes=[6, 6])
+        >>> sample = mixture.sample(np.random.default_rng(0))
+        >>> equations = analysis.solve_equations("relu", 0.2, tau0=sample.statistics.tau0)
+        >>> analysis.refined_equivalent(equations, sample).shape
+        (12, 12)
     """
     which = KernelKind(kind)
     if order < 1:

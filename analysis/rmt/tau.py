@@ -105,6 +105,11 @@ def solve_tau(activation: str | Activation | Callable[[Array], Array], sigma_a2:
         NoSolution: there is none (below 1e4 times the scale of the inputs).
         GrowsTooFast: the expectation is infinite already at the smallest possible tau.
         NotWellPosed: sigma_a2 >= 1 without sigma_b2.
+
+    Example:
+        >>> import analysis
+        >>> len(analysis.solve_tau("relu", 0.2).tau)
+        1
     """
     phi = as_activation(activation)
     sigma_a2, tau0 = float(sigma_a2), float(tau0)
@@ -182,6 +187,11 @@ def well_posedness_edge(activation: str | Activation | Callable[[Array], Array],
 
     Raises:
         GrowsTooFast: the expectation is infinite at sigma_a^2 = 0 already.
+
+    Example:
+        >>> import analysis
+        >>> analysis.well_posedness_edge("tanh").sigma_a2 > 0.5
+        True
     """
     phi, tau0 = as_activation(activation), float(tau0)
     sigma_b2 = None if sigma_b2 is None else float(sigma_b2)

@@ -26,6 +26,15 @@ class EquilibriumDensity(nn.Module):
     Args:
         layer: the equilibrium.
         head: head(z, x) -> [batch]; twice differentiable, samples independent.
+
+    Example:
+        >>> import torch, deq
+        >>> layer = deq.DEQ(deq.DenseCell(3, 8))
+        >>> density = deq.EquilibriumDensity(layer, lambda z, x: z.sum(1) - 0.5 * x.square().sum(1))
+        >>> x = torch.randn(5, 3)
+        >>> score, laplacian = density.score_and_laplacian(x)
+        >>> density(x).shape, score.shape, laplacian.shape
+        (torch.Size([5]), torch.Size([5, 3]), torch.Size([5]))
     """
 
     def __init__(self, layer: DEQ, head: Callable[[Tensor, Tensor], Tensor]) -> None:

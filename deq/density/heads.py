@@ -20,6 +20,12 @@ class SeparableHead(nn.Module):
         state: elementwise in z [batch, n], each unit by its own function (`lambda z: a * z + c * z**2` with a [n]);
             twice differentiable.
         input: the same in x [batch, d], for a base density such as `lambda x: -0.5 * x**2`; None for no such term.
+
+    Example:
+        >>> import torch, deq
+        >>> head = deq.SeparableHead(lambda z: z**2, lambda x: -0.5 * x**2)
+        >>> head(torch.ones(2, 3), torch.ones(2, 4)).tolist()
+        [1.0, 1.0]
     """
 
     def __init__(self, state: PerUnit, input: PerUnit | None = None) -> None:

@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from deq.density import rules_nonlinear, rules_shape
 from deq.density.jet import Jet
 from deq.density.products import directional
 from deq.density.rules import RULES
 from deq.density.tape import Tape
+from deq.interop.private import tree_flatten, tree_unflatten
 from deq.status import DerivativeOrderError
 
 __all__ = ["WRONG_THIRD", "push", "push_operation"]

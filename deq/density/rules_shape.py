@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from deq.density.jet import Jet
 from deq.density.rules import LINEAR, RULES, each, mapped, scaled, spread
+from deq.interop.private import tree_flatten, tree_unflatten
 
 __all__: list[str] = []
 _ATEN = torch.ops.aten

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from deq.density.jet import Jet
 from deq.density.products import directional
@@ -23,6 +22,7 @@ from deq.density.rules import LINEAR, RULES, spread
 from deq.density.rules_nonlinear import POINTWISE
 from deq.density.tape import NotRecordable, record
 from deq.interop.compilation import original
+from deq.interop.private import tree_flatten, tree_unflatten
 from deq.status import DerivativeOrderError
 
 __all__ = ["jet"]

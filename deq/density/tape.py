@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from deq.interop.compilation import original
+from deq.interop.private import disabled_torch_function, make_wrapper_subclass, tree_flatten, tree_map, tree_unflatten
 
 __all__ = ["NotRecordable", "Operation", "Reference", "Step", "Tape", "record"]
 
@@ -129,11 +129,11 @@ class _Wrapper(torch.Tensor):
     _tape: Tape
     _plain: Tensor
     _place: int
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+    __torch_function__ = disabled_torch_function  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, tape: Tape, inner: Tensor, where: int) -> _Wrapper:
-        made = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        made = make_wrapper_subclass(  # type: ignore[attr-defined]
             cls, inner.size(), strides=inner.stride(), storage_offset=inner.storage_offset(), dtype=inner.dtype,
             device=inner.device, requires_grad=False)
         made._tape, made._plain, made._place = tape, inner, where  # type: ignore[attr-defined]

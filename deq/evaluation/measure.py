@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+from deq.interop.private import TorchDispatchMode, tree_leaves
 
 
 @dataclass(frozen=True)

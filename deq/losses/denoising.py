@@ -25,6 +25,13 @@ def denoising_score_matching(log_density: LogDensity, x: Tensor, sigma: float | 
 
     Raises:
         ValueError: sigma is not positive, or shapes are wrong.
+
+    Example:
+        >>> import torch, deq
+        >>> gaussian = lambda x: -0.5 * x.square().sum(1)  # score -x, Laplacian -d
+        >>> noise = torch.zeros(4, 3)  # drawn, unless given
+        >>> deq.losses.denoising_score_matching(gaussian, torch.ones(4, 3), 0.5, noise=noise).item()
+        1.5
     """
     return denoising_score_matching_of_score(score_of(log_density), x, sigma, scaled=scaled, noise=noise,
                                              generator=generator, reduction=reduction)
@@ -33,7 +40,14 @@ def denoising_score_matching(log_density: LogDensity, x: Tensor, sigma: float | 
 def denoising_score_matching_of_score(score: Score, x: Tensor, sigma: float | Tensor, *, scaled: bool = False,
                                       noise: Tensor | None = None, generator: torch.Generator | None = None,
                                       reduction: Reduction = "mean") -> Tensor:
-    """The same for a model that gives its score directly."""
+    """The same for a model that gives its score directly.
+
+    Example:
+        >>> import torch, deq
+        >>> x, noise = torch.ones(4, 3), torch.zeros(4, 3)
+        >>> deq.losses.denoising_score_matching_of_score(lambda x: -x, x, 0.5, noise=noise).item()
+        1.5
+    """
     scale = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
     if not bool((scale > 0).all()):
         raise ValueError(f"sigma must be positive, got {sigma}")

@@ -60,6 +60,12 @@ def curvature_propagation(layers: Sequence[Layer], x: Tensor, *, generator: torc
 
     Raises:
         ValueError: no layers, or the last does not map to `[batch]`.
+
+    Example:
+        >>> import torch, deq
+        >>> layers = [torch.tanh, lambda y: -0.5 * y.square().sum(1)]  # the last maps to [batch]
+        >>> deq.losses.curvature_propagation(layers, torch.ones(4, 3), reduction="none").shape
+        torch.Size([4])
     """
     x = differentiable_input(x)
     values, adjoints = _forward(layers, x)
@@ -87,6 +93,12 @@ def approximate_backpropagation(layers: Sequence[Layer], x: Tensor, *, reduction
 
     Raises:
         ValueError: no layers, or the last does not map to `[batch]`.
+
+    Example:
+        >>> import torch, deq
+        >>> layers = [torch.tanh, lambda y: -0.5 * y.square().sum(1)]  # the last maps to [batch]
+        >>> deq.losses.approximate_backpropagation(layers, torch.ones(4, 3), reduction="none").shape
+        torch.Size([4])
     """
     x = differentiable_input(x)
     values, adjoints = _forward(layers, x)

@@ -43,6 +43,12 @@ def score_matching(log_density: LogDensity, x: Tensor, *, reduction: Reduction =
 
     Raises:
         ValueError: wrong shapes or an unknown option.
+
+    Example:
+        >>> import torch, deq
+        >>> gaussian = lambda x: -0.5 * x.square().sum(1)  # score -x, Laplacian -d
+        >>> deq.losses.score_matching(gaussian, torch.ones(4, 3)).item()  # 0.5 * 3 - 3
+        -1.5
     """
     forward_laplacian = getattr(log_density, "score_and_laplacian", None)
     if mode == "auto":
@@ -82,7 +88,13 @@ def pushed_score_and_laplacian(log_density: LogDensity, x: Tensor) -> tuple[Tens
 
 def score_matching_of_score(score: Score, x: Tensor, *, reduction: Reduction = "mean",
                             chunk: int | None = None) -> Tensor:
-    """The same for a model that gives its score directly: `score` maps `[batch, ...]` to the same shape."""
+    """The same for a model that gives its score directly: `score` maps `[batch, ...]` to the same shape.
+
+    Example:
+        >>> import torch, deq
+        >>> deq.losses.score_matching_of_score(lambda x: -x, torch.ones(4, 3)).item()  # 0.5 * 3 - 3
+        -1.5
+    """
     x = differentiable_input(x)
     with right_derivatives():
         s = score(x)
@@ -91,7 +103,14 @@ def score_matching_of_score(score: Score, x: Tensor, *, reduction: Reduction = "
 
 def fisher_divergence(log_density: LogDensity, x: Tensor, true_score: Score, *,
                       reduction: Reduction = "mean") -> Tensor:
-    """`0.5 |s(x) - s_true(x)|^2` on samples of the truth; no second derivative is needed when the truth is known."""
+    """`0.5 |s(x) - s_true(x)|^2` on samples of the truth; no second derivative is needed when the truth is known.
+
+    Example:
+        >>> import torch, deq
+        >>> gaussian = lambda x: -0.5 * x.square().sum(1)  # score -x, Laplacian -d
+        >>> deq.losses.fisher_divergence(gaussian, torch.ones(4, 3), lambda x: 0 * x).item()
+        1.5
+    """
     x = differentiable_input(x)
     gap = score_of(log_density)(x) - true_score(x)
     return reduce(0.5 * per_sample_dot(gap, gap), reduction)

@@ -49,6 +49,12 @@ def score_of(log_density: LogDensity) -> Score:
     """The score `x -> grad_x log p(x)`, `[batch, ...]` to the same shape, with its graph kept.
 
     Samples must not mix in `log_density` (no batch normalisation): one backward pass of the sum serves the whole batch.
+
+    Example:
+        >>> import torch, deq
+        >>> gaussian = lambda x: -0.5 * x.square().sum(1)  # score -x, Laplacian -d
+        >>> deq.losses.score_of(gaussian)(torch.ones(1, 2, requires_grad=True)).tolist()
+        [[-1.0, -1.0]]
     """
 
     def score(x: Tensor) -> Tensor:
@@ -86,6 +92,12 @@ def jacobian_trace(value: Tensor, x: Tensor, *, chunk: int | None = None) -> Ten
 
     Raises:
         ValueError: shapes differ, or `chunk` is not positive.
+
+    Example:
+        >>> import torch, deq
+        >>> x = torch.ones(2, 3, requires_grad=True)
+        >>> deq.losses.jacobian_trace(x**2, x).tolist()
+        [6.0, 6.0]
     """
     if value.shape != x.shape:
         raise ValueError(f"a trace needs a square Jacobian: value {list(value.shape)}, x {list(x.shape)}")

@@ -42,6 +42,11 @@ def draw_projections(x: Tensor, *, count: int = 1, distribution: Distribution = 
 
     "sphere" is uniform on the sphere of radius sqrt(d): the released sliced code's unit vectors differ by a factor
     1/d in both terms, so they are not offered.
+
+    Example:
+        >>> import torch, deq
+        >>> deq.losses.draw_projections(torch.zeros(5, 3), count=2).shape
+        torch.Size([2, 5, 3])
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
@@ -88,6 +93,13 @@ def sliced_score_matching(log_density: LogDensity, x: Tensor, *, variance_reduce
 
     Raises:
         ValueError: wrong shapes or an unknown option.
+
+    Example:
+        >>> import torch, deq
+        >>> gaussian = lambda x: -0.5 * x.square().sum(1)  # score -x, Laplacian -d
+        >>> x = torch.ones(4, 3)
+        >>> deq.losses.sliced_score_matching(gaussian, x, variance_reduced=True).item()  # signs square to 1: exact here
+        -1.5
     """
     return sliced_score_matching_of_score(
         score_of(log_density), x, variance_reduced=variance_reduced, projections=projections,
@@ -99,7 +111,13 @@ def sliced_score_matching_of_score(score: Score, x: Tensor, *, variance_reduced:
                                    distribution: Distribution = "rademacher",
                                    generator: torch.Generator | None = None,
                                    reduction: Reduction = "mean") -> Tensor:
-    """The same for a model that gives its score directly (`[batch, ...]` to the same shape)."""
+    """The same for a model that gives its score directly (`[batch, ...]` to the same shape).
+
+    Example:
+        >>> import torch, deq
+        >>> deq.losses.sliced_score_matching_of_score(lambda x: -x, torch.ones(4, 3), variance_reduced=True).item()
+        -1.5
+    """
     x = differentiable_input(x)
     directions = _projections(x, projections, num_projections, distribution, generator)
     with right_derivatives():
@@ -125,6 +143,12 @@ def finite_difference_sliced_score_matching(log_density: LogDensity, x: Tensor, 
 
     Raises:
         ValueError: `step` is not positive, or shapes are wrong.
+
+    Example:
+        >>> import torch, deq
+        >>> gaussian = lambda x: -0.5 * x.square().sum(1)  # score -x, Laplacian -d
+        >>> deq.losses.finite_difference_sliced_score_matching(gaussian, torch.ones(4, 3), reduction="none").shape
+        torch.Size([4])
     """
     if not step > 0:
         raise ValueError(f"step must be positive, got {step}")

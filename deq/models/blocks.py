@@ -21,6 +21,11 @@ class WellPosedness:
         proven: True when each equilibrium map is a contraction by construction (or there is none).
         contraction: the proven bound of the Lipschitz constant in z, or None where nothing is proved.
         reason: the argument, or what is missing, in a sentence.
+
+    Example:
+        >>> from deq.models import NICE
+        >>> NICE(dim=6, width=8, variant="deq").well_posedness.proven
+        True
     """
 
     proven: bool
@@ -132,12 +137,26 @@ def normalize(module: nn.Module, kind: str, margin: float) -> nn.Module:
 
 
 def count_parameters(module: nn.Module, trainable_only: bool = False) -> int:
-    """Number of parameters, buffers not counted (the convention of the paper's "#Param" columns)."""
+    """Number of parameters, buffers not counted (the convention of the paper's "#Param" columns).
+
+    Example:
+        >>> import torch
+        >>> from deq.models import count_parameters
+        >>> count_parameters(torch.nn.Linear(3, 2))
+        8
+    """
     return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable_only)
 
 
 def equilibrium_layers(module: nn.Module) -> dict[str, deq.DEQ]:
-    """All `deq.DEQ` layers inside `module` by name; each keeps its last `Solution` in `.last`."""
+    """All `deq.DEQ` layers inside `module` by name; each keeps its last `Solution` in `.last`.
+
+    Example:
+        >>> import torch, deq
+        >>> from deq.models import equilibrium_layers
+        >>> list(equilibrium_layers(torch.nn.Sequential(torch.nn.Identity(), deq.DEQ(deq.DenseCell(3, 4)))))
+        ['1']
+    """
     return {name: layer for name, layer in module.named_modules() if isinstance(layer, deq.DEQ)}
 
 

@@ -42,6 +42,13 @@ class DKEF(nn.Module):
 
     Raises:
         ValueError: an unknown variant or a size that is not positive.
+
+    Example:
+        >>> import torch
+        >>> from deq.models import DKEF
+        >>> model = DKEF(3, variant="deq", width=8, inducing=4).double()
+        >>> sum(p.numel() for p in model.parameters()) > 0
+        True
     """
 
     alpha: Tensor

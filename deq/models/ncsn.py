@@ -161,6 +161,13 @@ class NCSN(nn.Module):
 
     Raises:
         ValueError: unknown variant, or sigmas out of order.
+
+    Example:
+        >>> import torch
+        >>> from deq.models import NCSN
+        >>> model = NCSN(channels=8, image_channels=1, levels=4)
+        >>> model(torch.rand(2, 1, 16, 16), torch.ones(2)).shape  # the score
+        torch.Size([2, 1, 16, 16])
     """
 
     sigmas: Tensor

@@ -86,6 +86,13 @@ class NICE(nn.Module):
 
     Raises:
         ValueError: odd `dim`, unknown variant, fewer than one coupling.
+
+    Example:
+        >>> import torch
+        >>> from deq.models import NICE
+        >>> model = NICE(dim=6, width=8, variant="deq")
+        >>> model(torch.randn(5, 6)).shape  # log density
+        torch.Size([5])
     """
 
     def __init__(self, dim: int = 784, width: int = 1000, layers: int = 5, couplings: int = 4,

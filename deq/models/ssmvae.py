@@ -145,6 +145,12 @@ class SSMVAE(nn.Module):
 
     Raises:
         ValueError: unknown variant, image size not divisible by 16, depth below 1.
+
+    Example:
+        >>> from deq.models import SSMVAE, count_parameters
+        >>> model = SSMVAE(image_size=16, image_channels=1, channels=4, latent=3, noise=2, hidden=8)
+        >>> count_parameters(model) > 0
+        True
     """
 
     def __init__(self, image_size: int = 64, image_channels: int = 3, channels: int = 64, latent: int = 64,

@@ -68,6 +68,12 @@ class Anderson(FixedPointSolver[AndersonState]):
 
     Raises:
         ValueError: a value is out of range.
+
+    Example:
+        >>> import torch, deq
+        >>> solution = deq.solve(lambda z: 0.9 * torch.cos(z), torch.zeros(2, 3), solver=deq.Anderson())
+        >>> bool(solution.converged.all())
+        True
     """
 
     memory: int = 5

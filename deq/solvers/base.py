@@ -198,7 +198,13 @@ class Step(Generic[StateType]):
 
 
 class FixedPointSolver(ABC, Generic[StateType]):
-    """Base of the solvers. Subclasses are frozen dataclasses: the fields are configuration."""
+    """Base of the solvers. Subclasses are frozen dataclasses: the fields are configuration.
+
+    Example:
+        >>> import deq
+        >>> isinstance(deq.Anderson(), deq.FixedPointSolver)
+        True
+    """
 
     name: ClassVar[str]
 

@@ -58,6 +58,12 @@ class Broyden(FixedPointSolver[BroydenState]):
 
     Raises:
         ValueError: memory is below 1.
+
+    Example:
+        >>> import torch, deq
+        >>> solution = deq.solve(lambda z: 0.9 * torch.cos(z), torch.zeros(2, 3), solver=deq.Broyden())
+        >>> bool(solution.converged.all())
+        True
     """
 
     memory: int = 16

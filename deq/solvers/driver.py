@@ -297,6 +297,12 @@ def solve(f: Callable[..., Any], z0: Any, *, inputs: Sequence[Any] = (),
         ValueError: unknown solver, tolerance or limit out of range, inputs that do not fit the batch, or f returns
             another shape or device.
         TypeError: z0 holds no floating or complex tensors, or f returns another dtype.
+
+    Example:
+        >>> import torch, deq
+        >>> solution = deq.solve(lambda z: torch.cos(z), torch.zeros(2, 1), tol=1e-5)
+        >>> solution.converged.tolist(), round(float(solution.z[0]), 4)
+        ([True, True], 0.7391)
     """
     inputs = tuple(inputs)
     if not is_plain(z0, inputs, scale):

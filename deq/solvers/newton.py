@@ -37,6 +37,13 @@ class Newton(FixedPointSolver[NewtonState]):
 
     Raises:
         ValueError: a value is out of range.
+
+    Example:
+        >>> import torch, deq
+        >>> expanding = lambda z: 1.5 * z + 1  # no iteration finds its fixed point
+        >>> solution = deq.solve(expanding, torch.zeros(1, 1), solver=deq.Newton())
+        >>> round(float(solution.z), 4)
+        -2.0
     """
 
     krylov_iterations: int = 200

@@ -21,6 +21,12 @@ class Picard(FixedPointSolver[State]):
 
     Raises:
         ValueError: damping is outside (0, 2).
+
+    Example:
+        >>> import torch, deq
+        >>> solution = deq.solve(lambda z: 1 - z, torch.zeros(1, 1), solver=deq.Picard(damping=0.5))
+        >>> float(solution.z)
+        0.5
     """
 
     damping: float = 1.0

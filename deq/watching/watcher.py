@@ -29,7 +29,13 @@ SHARE = 0.05
 
 
 class TrainingWarning(RuntimeWarning):
-    """A number of a watched training has left its course."""
+    """A number of a watched training has left its course.
+
+    Example:
+        >>> import deq
+        >>> issubclass(deq.TrainingWarning, Warning)
+        True
+    """
 
 
 class WatchedFault(DEQError, RuntimeError):
@@ -37,6 +43,11 @@ class WatchedFault(DEQError, RuntimeError):
 
     Attributes:
         warned: the warning.
+
+    Example:
+        >>> import deq
+        >>> issubclass(deq.WatchedFault, Exception)
+        True
     """
 
     def __init__(self, warned: Warned) -> None:
@@ -52,6 +63,13 @@ class Watcher:
         warned: warnings so far; each rule speaks once until its number is back in bounds.
         step: training steps counted.
         seconds: spent on looks.
+
+    Example:
+        >>> import torch, deq
+        >>> layer = deq.DEQ(deq.DenseCell(3, 4))
+        >>> watcher = deq.watch(layer, every=1)
+        >>> type(watcher).__name__
+        'Watcher'
     """
 
     def __init__(self, target: nn.Module | Subject, every: int, action: Action, samples: int, share: float,

@@ -7,7 +7,7 @@ import pytest
 from figures import page_tables
 from verification.paper.tables import TABLES
 from verification.paper_tables import gather
-from verification.report import Table, Words
+from verification.report import Folded, Table
 
 ABOUT = {"commit": "a" * 40, "date": "2026-01-02T00:00:00", "command": "deqproof something"}
 
@@ -94,6 +94,10 @@ def test_the_page_holds_every_table(results, monkeypatch):
     blocks = page_tables.make()
     tables = [block for block in blocks if isinstance(block, Table)]
     assert [len(block.rows) for block in tables[:-1]] == [len(table.rows) for table in TABLES.values()]
-    text = " ".join(block.text for block in blocks if isinstance(block, Words))
-    assert "commit aaaaaaaaaa" in text
-    assert "Nothing was run." in text
+    (folded,) = [block for block in blocks if isinstance(block, Folded)]
+    assert folded.lines == ["`deqproof something`: commit aaaaaaaaaa, 2026-01-02, CPU, 1 threads"], "each run once"
+    assert "Nothing was run." in tables[0].caption
+    assert "Nothing was run." not in tables[1].caption
+    for table in tables:
+        for index in range(1, len(table.columns)):
+            assert any(row[index] not in (None, "") for row in table.rows), "an empty column is shown"

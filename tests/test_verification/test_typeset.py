@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from verification.report.typeset import duration, label, mathml, number, phrase, prose
+from verification.report.typeset import column, duration, label, mathml, number, phrase, prose
 
 
 @pytest.mark.parametrize(
@@ -103,3 +103,19 @@ def test_labels_and_durations():
         "1 min 01 s",
         "1 h 02 min",
     ]
+
+
+def test_columns_stand_at_their_points():
+    cells = [str(cell) for cell in column(["-1.5 ± 0.2*", 12.25, "7*", None, 3])]
+    assert cells[0] == '−1<span class="tail" style="width:9ch">.5 ± 0.2*</span>'
+    assert cells[1] == '12<span class="tail" style="width:9ch">.25</span>'
+    assert cells[2] == '7<span class="tail" style="width:9ch">*</span>'
+    assert cells[3] == ""
+    assert cells[4] == '3<span class="tail" style="width:9ch"></span>'
+    assert [str(cell) for cell in column([1, 20000])] == ["1", "20\u202f000"]
+    assert "10<sup>−9</sup>" in str(column([1e-9, 0.5])[0]), "powers of ten are left as they are"
+    assert str(column(["<b>1"])[0]) == "&lt;b&gt;1"
+
+
+def test_bold():
+    assert str(prose("**Who is faster.** 2 ** 3 stays")) == "<p><b>Who is faster.</b> 2 ** 3 stays</p>"

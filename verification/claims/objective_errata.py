@@ -8,9 +8,8 @@ from typing import Any
 import sympy
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from deq.interop.private import TorchDispatchMode, tree_leaves
 from verification.claim import Reading
 from verification.context import Context
 from verification.evidence import Evidence, Method, Subject, holds_if

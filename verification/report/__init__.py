@@ -1,6 +1,6 @@
 """The self-contained report page."""
 
-from verification.report.blocks import Block, Page, Picture, Table, Words
+from verification.report.blocks import Block, Folded, Page, Picture, Table, Words
 from verification.report.build import FigureView, write_report
 
-__all__ = ["Block", "FigureView", "Page", "Picture", "Table", "Words", "write_report"]
+__all__ = ["Block", "FigureView", "Folded", "Page", "Picture", "Table", "Words", "write_report"]

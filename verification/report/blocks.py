@@ -1,10 +1,13 @@
-"""What a page of the report beside the claims is made of: words, tables and pictures."""
+"""What a page of the report beside the claims is made of: words, tables, folded lines and pictures."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+_NUMBER = re.compile(r"[-−]?\d+(\.\d+)?(\s*[±\[].*|\*|$)")
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,25 @@ class Table:
 
     @property
     def numeric(self) -> list[bool]:
-        """Which columns hold numbers, and so stand to the right."""
-        return [any(isinstance(row[index], int | float) for row in self.rows) for index in range(len(self.columns))]
+        """Which columns hold numbers, or texts that begin with one, and nothing else; these stand to the right."""
+        columns = [[row[index] for row in self.rows if row[index] is not None] for index in range(len(self.columns))]
+        return [any(isinstance(cell, int | float) for cell in column) or (
+                bool(column) and all(_NUMBER.match(str(cell)) for cell in column)) for column in columns]
+
+    def dense(self) -> Table:
+        """The same without columns in which every cell is empty; the first, which names the rows, stays."""
+        kept = [index for index in range(len(self.columns))
+                if index == 0 or any(row[index] not in (None, "") for row in self.rows)]
+        return Table([self.columns[index] for index in kept], [[row[index] for index in kept] for row in self.rows],
+                     self.caption)
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Lines that few readers want (where numbers come from): a summary, which opens."""
+
+    summary: str
+    lines: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -46,7 +66,7 @@ class Picture:
     name: str
 
 
-Block = Words | Table | Picture
+Block = Words | Table | Folded | Picture
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from verification.coverage import not_covered
 from verification.paper.places import PLACES
 from verification.registry import Topic
 from verification.report import typeset
-from verification.report.blocks import Page, Picture
+from verification.report.blocks import Page, Picture, Table
 from verification.report.markup import drawing
 from verification.result import ClaimResult
 from verification.store import Store, write_text
@@ -73,7 +73,7 @@ def render(results: Sequence[ClaimResult], run: Mapping[str, Any], topics: Seque
     """The page as a string."""
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     environment.filters.update(prose=typeset.prose, phrase=typeset.phrase, number=typeset.number, label=typeset.label,
-                               duration=typeset.duration)
+                               duration=typeset.duration, aligned=_aligned)
     environment.globals.update(kind=lambda block: type(block).__name__, OUTCOMES=_OUTCOME_MARKS,
                                MARKS={str(key): value for key, value in MARKS.items()})
     figures = [_harmless(view) for view in figures]
@@ -97,6 +97,12 @@ def _harmless(view: FigureView) -> FigureView:
         return replace(view, svg={theme: drawing(svg) for theme, svg in view.svg.items()})
     except ValueError as error:
         return replace(view, svg={}, problem=str(error))
+
+
+def _aligned(table: Table) -> dict[int, list[Markup]]:
+    """Cells of the columns of numbers, by column."""
+    return {index: typeset.column([row[index] for row in table.rows])
+            for index, numeric in enumerate(table.numeric) if numeric}
 
 
 def headline(results: Sequence[ClaimResult], run: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from latex2mathml.converter import convert_to_element
@@ -13,7 +13,8 @@ from markupsafe import Markup, escape
 from verification.plain import restore
 from verification.report.markup import math_text
 
-_PIECES = re.compile(r"\$\$(?P<block>.+?)\$\$|\$(?P<inline>(?:\\\$|[^$])+?)\$|`(?P<code>[^`]+)`", re.S)
+_PIECES = re.compile(r"\$\$(?P<block>.+?)\$\$|\$(?P<inline>(?:\\\$|[^$])+?)\$|`(?P<code>[^`]+)`"
+                     r"|\*\*(?P<bold>[^*\s](?:[^*]*[^*\s])?)\*\*", re.S)
 _LEFT_OVER = re.compile(r">[^<]*\\[A-Za-z]+")
 _PAIRS = tuple((re.compile(left), re.compile(right)) for left, right in (
     (r"(?<!\\)\{", r"(?<!\\)\}"), (r"\\left(?![A-Za-z])", r"\\right(?![A-Za-z])"), (r"\\begin\{", r"\\end\{")))
@@ -52,7 +53,7 @@ def mathml(latex: str, display: str = "inline") -> Markup:
 
 
 def prose(text: str, strict: bool = False) -> Markup:
-    """Text with `$...$`, `$$...$$` and backticks to HTML; blank lines make paragraphs.
+    """Text with `$...$`, `$$...$$`, backticks and `**...**` to HTML; blank lines make paragraphs.
 
     With `strict`, mathematics that cannot be typeset raises ValueError; else its LaTeX is shown as code.
     """
@@ -72,6 +73,9 @@ def _line(text: str, strict: bool) -> Markup:
         end = match.end()
         if match["code"] is not None:
             out += Markup("<code>{}</code>").format(match["code"])
+            continue
+        if match["bold"] is not None:
+            out += Markup("<b>{}</b>").format(_raised(match["bold"]))
             continue
         latex, display = (match["block"], "block") if match["block"] else (match["inline"], "inline")
         # Punctuation that follows must not start the next line on its own.
@@ -138,6 +142,32 @@ def _grouped(text: str) -> str:
     if len(whole) > 4:
         whole = f"{int(whole):,}".replace(",", _THIN)
     return sign + whole + dot + fraction
+
+
+_LEADING = re.compile(r"(?P<whole>[-−]?\d+)(?P<rest>\D.*)?")
+
+
+def column(values: Sequence[Any]) -> list[Markup]:
+    """The cells of a column of numbers, aligned at their decimal points; None is an empty cell.
+
+    A text counts as a number where it begins with one ("-1.5 ± 0.2*"); what follows the whole part stands to the right
+    of the point. Powers of ten and words are left as they are.
+    """
+    split: list[tuple[str, str] | None] = []
+    for value in values:
+        text = "" if value is None else str(number(value)) if not isinstance(value, str) else str(_raised(value))
+        found = _LEADING.fullmatch(text.replace(_THIN, ""))
+        split.append((_grouped(found["whole"]), found["rest"] or "") if found and "<" not in text else None)
+    wide = max((len(pair[1]) for pair in split if pair), default=0)
+    cells = []
+    for value, pair in zip(values, split, strict=True):
+        if pair is None:
+            cells.append(Markup("") if value is None else number(value))
+        elif not wide:
+            cells.append(Markup(escape(pair[0])))
+        else:
+            cells.append(Markup('{}<span class="tail" style="width:{}ch">{}</span>').format(pair[0], wide, pair[1]))
+    return cells
 
 
 def label(name: str) -> Markup:
