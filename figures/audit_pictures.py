@@ -91,7 +91,10 @@ def bias(curves: Mapping[str, Any], theme: Theme) -> Figure:
 
 def gradient(curves: Mapping[str, Any], theme: Theme) -> Figure:
     """Relative error of the owner's gradient by parameter, largest on top; cosine beside it."""
-    rows = sorted(curves["gradient"], key=lambda row: min(row["relative_error"], 1e9))[-16:]
+    largest = max((row["norm"] for row in curves["gradient"]), default=0.0)
+    # What is zero but for rounding (the bias of attention's keys) has no relative error.
+    heard = [row for row in curves["gradient"] if row["norm"] > 1e-6 * largest] or curves["gradient"]
+    rows = sorted(heard, key=lambda row: min(row["relative_error"], 1e9))[-16:]
     drawing, axes = canvas(theme, columns=2, height=max(1.6, 0.9 + 0.24 * len(rows)), sharey=True)
     left, right = axes
     place = np.arange(len(rows))

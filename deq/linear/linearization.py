@@ -87,14 +87,15 @@ class Linearization:
         h = scale * size / length
         return (self._f(self.z.detach() + h * v) - self._f(self.z.detach() - h * v)) / (2 * h)
 
-    def dense(self) -> Tensor:
-        """J, [b, n, n], by n transposed products."""
+    def dense(self, rows: Tensor | None = None) -> Tensor:
+        """Form J, [b, n, n], by n transposed products; of these rows alone where given."""
         columns = self.value.shape[1]
         out = []
         for index in range(columns):
             unit = torch.zeros_like(self.value.detach())
             unit[:, index] = 1
-            out.append(self.transposed(unit))
+            image = self.transposed(unit)
+            out.append(image if rows is None else image[rows])
         return torch.stack(out, 1)
 
     def adjoint(self, c: Tensor, *, rtol: float, max_iter: int = 200, restart: int = 60) -> LinearSolution:

@@ -89,6 +89,7 @@ def numerical_radius(matrix: Tensor, angles: int = 32) -> float:
 
     From below by at most the factor cos(pi / (2 angles)).
     """
+    angles = angles if len(matrix) <= 64 else max(8, angles // 3)
     turns = torch.exp(1j * torch.linspace(0, math.pi, angles, dtype=torch.float64)).to(torch.complex128)
     rotated = turns[:, None, None] * matrix.to(torch.complex128)
     hermitian = (rotated + rotated.mH) / 2

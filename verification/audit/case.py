@@ -318,7 +318,8 @@ def find_parameters(case: Case, value: Tensor, point: Tensor) -> dict[str, Tenso
     """The tensors in which gradients are compared, by name: those given, or the leaves that the graph reaches."""
     given = case.subject.named_parameters()
     if given is not None:
-        return {name: tensor for name, tensor in given.items() if tensor.requires_grad}
+        known = _names_of(case.subject) if isinstance(case.subject.parameters, tuple) else {}
+        return {known.get(id(tensor), name): tensor for name, tensor in given.items() if tensor.requires_grad}
     found = [leaf for leaf in _graph_leaves(value) if leaf is not point]
     names = _names_of(case.subject)
     out: dict[str, Tensor] = {}

@@ -85,10 +85,35 @@ class Shared:
 
     @cached_property
     def jacobian(self) -> Tensor | None:
-        """J, [r, m, m], where a system is small."""
+        """Matrices J, [s, m, m], of the systems in `looked_at`, where a system is small."""
         if self.size > limits.DENSE or not self.line.differentiable:
             return None
-        return self.line.dense()
+        return self.line.dense(self.looked_at)
+
+    @cached_property
+    def looked_at(self) -> Tensor:
+        """Systems whose eigenvalues are computed: all if few, else those in which a vector grows most under J^T."""
+        most = 8 if self.size <= 64 else 4
+        if len(self.found.z) <= most:
+            return torch.arange(len(self.found.z))
+        return self.growth.topk(most).indices
+
+    @cached_property
+    def growth(self) -> Tensor:
+        """Rate at which a random vector grows or shrinks under J^T in the long run, by system, [r]."""
+        half = max(8, int(16 * self.case.effort))
+        product = self.line.transposed if self.line.differentiable else self.line.difference
+        v = self.case.random(self.found.z)
+        for _ in range(half):
+            v = product(v)
+            v = v / torch.linalg.vector_norm(v, dim=1, keepdim=True).clamp_min(1e-30)
+        logs = torch.zeros(len(v), dtype=torch.float64)
+        for _ in range(half):
+            v = product(v)
+            length = torch.linalg.vector_norm(v, dim=1).clamp_min(1e-30)
+            logs += length.double().cpu().log()
+            v = v / length[:, None]
+        return (logs / half).exp()
 
     @cached_property
     def spectrum(self) -> Spectrum:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
-
 from verification.audit.result import AuditVerdict, fails, holds, undecided
 from verification.audit.shared import Shared
 
@@ -20,10 +18,10 @@ def check(shared: Shared) -> tuple[AuditVerdict, str, str, dict[str, Any]]:
     if not shared.solved:
         return undecided("there is no equilibrium at which J could be looked at", "see `converged`")
     spectrum = shared.spectrum
-    radius, bar = _largest(spectrum)
+    radius, bar = _largest(spectrum, case.eps)
     steps = spectrum.values.shape[1]
     if not spectrum.complete and radius + bar < 1.1:
-        growth = _growth(shared)
+        growth = float(shared.growth.max())
         # A vector that shrinks for good at a rate below 1 tells more than the residual of a Ritz pair far from normal.
         if growth < 0.98 and radius < 0.98:
             radius, bar = max(radius, growth), min(bar, 0.9 * (1 - max(radius, growth)))
@@ -31,7 +29,7 @@ def check(shared: Shared) -> tuple[AuditVerdict, str, str, dict[str, Any]]:
             case.clock.budget:
         steps = min(MOST, 2 * steps)
         spectrum = shared.krylov(steps)
-        radius, bar = _largest(spectrum)
+        radius, bar = _largest(spectrum, case.eps)
     kept = spectrum.values[int(spectrum.radius.argmax())]
     kept = kept[kept.abs().isfinite()]
     case.curves["eigenvalues"] = [[value.real, value.imag] for value in kept[:300].tolist()]
@@ -53,24 +51,8 @@ def check(shared: Shared) -> tuple[AuditVerdict, str, str, dict[str, Any]]:
     return undecided(text, "too near to 1 to tell: give more time (--budget), or keep more distance from 1", **numbers)
 
 
-def _largest(spectrum: Any) -> tuple[float, float]:
+def _largest(spectrum: Any, eps: float) -> tuple[float, float]:
     row = int(spectrum.radius.argmax())
-    rounding = 1e-9
+    rounding = max(1e-9, 10 * eps)  # weights are known to the owner's rounding
     return float(spectrum.radius[row]), max(2 * float(spectrum.error[row]), rounding)
 
-
-def _growth(shared: Shared) -> float:
-    """Rate at which a random vector grows or shrinks under J^T in the long run, worst system."""
-    half = max(8, int(16 * shared.case.effort))
-    product = shared.line.transposed if shared.line.differentiable else shared.line.difference
-    v = shared.case.random(shared.found.z)
-    for _ in range(half):
-        v = product(v)
-        v = v / torch.linalg.vector_norm(v, dim=1, keepdim=True).clamp_min(1e-30)
-    logs = torch.zeros(len(v), dtype=torch.float64)
-    for _ in range(half):
-        v = product(v)
-        length = torch.linalg.vector_norm(v, dim=1).clamp_min(1e-30)
-        logs += length.double().cpu().log()
-        v = v / length[:, None]
-    return float((logs / half).exp().max())

@@ -57,20 +57,25 @@ def _judge(shared: Shared, reached: list[tuple[str, Tensor, Tensor]], tried: int
     price = shared.amplification
     radius = max(limits.DISTINCT, 100 * price * 10 * target(shared.case))
     most: list[tuple[str, Tensor]] = []
-    runs = 0
-    fewest = len(reached)
-    for row in range(len(shared.found.z)):
+    own = shared.found.z
+    apart = torch.zeros(len(own), dtype=torch.bool)
+    for _, z, converged in reached:
+        gap = torch.linalg.vector_norm(z - own, dim=1)
+        size = torch.maximum(shared.scale, torch.linalg.vector_norm(z, dim=1))
+        apart |= (converged & shared.found.converged & (gap > radius * size)).cpu()
+    fewest = int(torch.stack([converged for _, _, converged in reached]).sum(0).min())
+    # Where all runs agree there is nothing to list: clusters are formed in a few of the others.
+    for row in [*apart.nonzero().flatten()[:4].tolist(), *(~shared.found.converged).nonzero().flatten()[:4].tolist()]:
         distinct: list[tuple[str, Tensor]] = []
         good = [(name, z[row]) for name, z, converged in reached if bool(converged[row])]
-        fewest = min(fewest, len(good))
         for name, z in good:
             scale = max(float(shared.scale[row]), float(torch.linalg.vector_norm(z)))
             if all(float(torch.linalg.vector_norm(z - other)) > radius * scale for _, other in distinct):
                 distinct.append((name, z))
-        runs += len(good)
         if len(distinct) > len(most):
             most = distinct
-    numbers: dict[str, Any] = {"runs": tried, "converged_runs_fewest": fewest, "distinct": len(most),
+    most = most or [("theirs", own[0])]
+    numbers: dict[str, Any] = {"runs": tried, "converged_runs_fewest": fewest, "distinct": len(most) if fewest else 0,
                                "tolerance": radius}
     if len(most) > 1:
         numbers["equilibria"] = [{"found_by": name, "norm": float(torch.linalg.vector_norm(z)), "distance_to_first":
