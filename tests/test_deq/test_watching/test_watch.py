@@ -1,4 +1,6 @@
+import json
 import logging
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -219,3 +221,22 @@ def test_picture_tensorboard_and_fabric(tmp_path):
 def test_wrong_arguments(arguments, error):
     with pytest.raises(error):
         deq.watch(**{"target": layer()} | arguments)
+
+
+def test_the_run_that_broke_was_warned_of_in_time_and_the_others_not_at_all():
+    """Stored readings of table 2's white-wine row, the same trainings repeated: see the README beside them."""
+    stored = json.loads((resources.files("verification.results") / "watch-whitewine.json").read_text())
+    first = {}
+    for cell in stored["cells"]:
+        course = [reading(step, residual=residual, radius=radius, bias=bias, cosine=cosine)
+                  for step, residual, radius, bias, cosine in zip(
+                      cell["steps"], cell["residual"], cell["radius"], cell["bias"], cell["cosine"], strict=True)]
+        found = [warned for end in range(1, len(course) + 1) for warned in judge(course[:end])]
+        first[cell["seed"]] = found[0].step if found else None
+        if "test_loss" in cell:
+            losses = cell["test_loss"]
+            turn = losses["steps"][int(np.argmin(losses["exact"]))]
+            assert losses["exact"][-1] > min(losses["exact"]) + 10  # it did break
+    assert first[0] is None
+    assert first[1] is None
+    assert first[2] <= turn - 100

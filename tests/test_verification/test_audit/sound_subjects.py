@@ -48,7 +48,7 @@ def dense_float64():
 def ours():
     cell, x, z0 = _dense()
     layer = deq.DEQ(cell, tol=1e-5)
-    return deq.Subject(cell, z0, (x,), parameters=layer, forward=lambda: layer(x, z0))
+    return deq.Subject(cell, z0, (x,), parameters=layer, forward=lambda: layer(x, z0=z0))
 
 
 def hook():
