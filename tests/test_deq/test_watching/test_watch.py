@@ -240,3 +240,23 @@ def test_the_run_that_broke_was_warned_of_in_time_and_the_others_not_at_all():
     assert first[0] is None
     assert first[1] is None
     assert first[2] <= turn - 100
+
+
+class Tree(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Linear(3, 3)
+        with torch.no_grad():
+            self.w.weight.mul_(0.5)
+
+    def forward(self, x):
+        return deq.equilibrium(lambda z: {"a": torch.tanh(self.w(z["b"]) + x), "b": 0.5 * z["a"]},
+                               {"a": torch.zeros_like(x), "b": torch.zeros_like(x)}, gradient=deq.Phantom(2))["a"]
+
+
+def test_a_state_that_is_a_tree_is_watched():
+    model = Tree()
+    with deq.watch(model, every=1, share=1.0) as seen:
+        train(model, 2)
+    assert seen.history["step"].tolist() == [1, 2]
+    assert (seen.history["bias"] > 0).all()
