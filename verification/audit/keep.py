@@ -92,14 +92,15 @@ class Keeper:
     """A snapshot of all that a subject can reach, and the way back to it."""
 
     def __init__(self, reached: Reached) -> None:
-        self._attributes = [(item, dict(vars(item))) for item in (*reached.modules, *reached.objects)
+        # A scripted module keeps what it holds elsewhere: its tensors are put back, it has no attributes of its own.
+        plain = [module for module in reached.modules if not isinstance(module, torch.jit.ScriptModule)]
+        self._attributes = [(item, dict(vars(item))) for item in (*plain, *reached.objects)
                             if hasattr(item, "__dict__")]
-        self._tables: list[tuple[Any, dict[str, Any]]] = [(table, dict(table)) for module in reached.modules
+        self._tables: list[tuple[Any, dict[str, Any]]] = [(table, dict(table)) for module in plain
                         for table in (module._parameters, module._buffers, module._modules)]
         tensors = {id(tensor): tensor for tensor in reached.tensors}
         for module in reached.modules:
-            held: list[Tensor | None] = [*module._parameters.values(), *module._buffers.values()]
-            tensors |= {id(item): item for item in held if item is not None}
+            tensors |= {id(item): item for item in (*module.parameters(), *module.buffers())}
         self._tensors = [(tensor, tensor.detach().clone()) for tensor in tensors.values()
                          if not tensor.is_sparse and not tensor.is_meta]
         self._gradients = [(t, t.grad, None if t.grad is None else t.grad.detach().clone(), t.requires_grad)

@@ -72,18 +72,23 @@ def _results(shared: Shared) -> list[CheckResult]:
         skipped = _skip(check.name, shared)
         try:
             outcome = skipped or check.look(shared)
-        except (SubjectError, KeyboardInterrupt):
+        except SubjectError:
             raise
         except NotAMap as error:
             outcome = undecided(one_line(error), "see `map`: f should return the same shape wherever z is")
-        except (RuntimeError, ValueError, TypeError, NotImplementedError, ArithmeticError, LookupError) as error:
+        except Exception as error:  # of somebody else's code, in whatever class: the other checks go on
             outcome = undecided(f"it could not be measured: {type(error).__name__}: {one_line(error)}",
                                 "f or its derivatives raise at points that the check needs")
         verdict, finding, advice, numbers = outcome
         shared.verdicts[check.name] = verdict
         results.append(CheckResult(check.name, verdict, finding, advice, numbers, time.perf_counter() - began))
         if check.name == "independent" and not _skip("converged", shared):
-            _prepare(shared)
+            try:
+                _prepare(shared)
+            except SubjectError:
+                raise
+            except Exception as error:  # the whole batch in the owner's dtype is what is left then
+                shared.case.notes.append(f"samples and dtype could not be chosen: {one_line(error)}")
     return results
 
 
