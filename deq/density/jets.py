@@ -14,58 +14,77 @@ from torch import Tensor
 from torch.nn import functional
 
 from deq.density.jet import Jet, coordinate_jet
-from deq.density.products import directional
+from deq.density.products import directional, directional_twice
 from deq.density.push import push
 from deq.density.tape import NotRecordable, record
 from deq.interop.compilation import original
+from deq.interop.right_derivatives import refuse_wrong_nodes
 from deq.interop.transforms import transforms_active
 
-__all__ = ["Jet", "coordinate_jet", "elementwise_derivatives", "first_along", "push_forward", "second_along"]
+__all__ = ["Jet", "coordinate_jet", "elementwise_derivatives", "push_forward"]
 
 
-def first_along(function: Callable[..., Tensor], primals: Sequence[Tensor], tangents: Sequence[Tensor]) -> Tensor:
-    """Derivatives of `function` at the primals along directions stacked in dimension 0 of the tangents."""
-    def along(*directions: Tensor) -> Tensor:
-        return torch.func.jvp(original(function), tuple(primals), directions)[1]
+def push_forward(function: Callable[..., Tensor], *arguments: Jet) -> Jet:
+    """The jet of function(u, v, ...) from the jets of its arguments; samples are independent.
+
+    By the rules of `deq.density.push` where the function can be recorded, else by nested products: in reverse mode,
+    which is right for every operation, and under torch.func transforms in forward mode, without scripted code.
+
+    Args:
+        function: tensors to a tensor.
+        arguments: jets along the same directions; `laplacian` None in all for first derivatives alone.
+
+    Raises:
+        DerivativeOrderError: an operation has no second derivative, or a wrong third one that a gradient would need.
+    """
+    primals = tuple(jet.value for jet in arguments)
+    active = transforms_active()
+    if not active:
+        with suppress(NotRecordable):
+            return push(record(function, primals), arguments)
+    function = original(function)
+    along = _forward if active else _reverse
+    tangents = [jet.first for jet in arguments]
+    if arguments[0].laplacian is None:
+        return Jet(function(*primals), along(function, primals, tangents, 1)[0], None)
+    if not active:
+        _refuse_wrong(function, primals)
+    first, second = along(function, primals, tangents, 2)
+    linear = along(function, primals, [jet.laplacian[None] for jet in arguments], 1)[0][0]  # type: ignore[index]
+    return Jet(function(*primals), first, second.sum(0) + linear)
+
+
+def _forward(function: Callable[..., Tensor], primals: Sequence[Tensor], tangents: Sequence[Tensor],
+             order: int) -> tuple[Tensor, ...]:
+    """Derivatives of order 1 (and 2) along each direction, stacked in dimension 0 of the tangents."""
+    def along(*directions: Tensor) -> tuple[Tensor, ...]:
+        def once(*point: Tensor) -> Tensor:
+            return torch.func.jvp(function, point, directions)[1]
+
+        if order == 1:
+            return (once(*primals),)
+        made: tuple[Tensor, ...] = torch.func.jvp(once, tuple(primals), directions)  # type: ignore[assignment]
+        return made
 
     try:
         return torch.vmap(along)(*tangents)
     except (NotImplementedError, RuntimeError):  # no forward mode, or no batching rule
-        return torch.stack([directional(function, primals, direction) for direction in zip(*tangents, strict=True)])
+        return _reverse(function, primals, tangents, order)
 
 
-def second_along(function: Callable[..., Tensor], primals: Sequence[Tensor],
-                 tangents: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """First derivatives along each direction, and second derivatives D^2 f[v, v] along each, both stacked."""
-    function = original(function)
-
-    def along(*directions: Tensor) -> tuple[Tensor, Tensor]:
-        def once(*point: Tensor) -> Tensor:
-            return torch.func.jvp(function, point, directions)[1]
-
-        first, second = torch.func.jvp(once, tuple(primals), directions)  # type: ignore[misc]
-        return first, second
-
-    try:
-        return torch.vmap(along)(*tangents)
-    except (NotImplementedError, RuntimeError):
-        parts = []
-        for direction in zip(*tangents, strict=True):
-            def once(*point: Tensor, direction: tuple[Tensor, ...] = direction) -> Tensor:
-                return directional(function, point, direction)
-            parts.append((once(*primals), directional(once, primals, direction)))
-        return torch.stack([part[0] for part in parts]), torch.stack([part[1] for part in parts])
+def _reverse(function: Callable[..., Tensor], primals: Sequence[Tensor], tangents: Sequence[Tensor],
+             order: int) -> tuple[Tensor, ...]:
+    parts = [directional_twice(function, primals, direction) if order > 1 else
+             (directional(function, primals, direction),) for direction in zip(*tangents, strict=True)]
+    return tuple(torch.stack(items) for items in zip(*parts, strict=True))
 
 
-def push_forward(function: Callable[..., Tensor], *arguments: Jet) -> Jet:
-    """The jet of function(u, v, ...) from the jets of its arguments; samples are independent."""
-    primals = tuple(jet.value for jet in arguments)
-    if not transforms_active():
-        with suppress(NotRecordable):
-            return push(record(function, primals), arguments)
-    first, second = second_along(function, primals, [jet.first for jet in arguments])
-    linear = first_along(function, primals, [jet.laplacian[None] for jet in arguments])[0]  # type: ignore[index]
-    return Jet(original(function)(*primals), first, second.sum(0) + linear)
+def _refuse_wrong(function: Callable[..., Tensor], primals: Sequence[Tensor]) -> None:
+    with torch.enable_grad():
+        points = [item.detach().requires_grad_() for item in primals]
+        value = function(*points)
+    for point in points:
+        refuse_wrong_nodes(value, point, 3)
 
 
 def elementwise_derivatives(function: Callable[[Tensor], Tensor], h: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from deq.density.affine import AffineStructure
-from deq.density.jets import Jet, coordinate_jet, elementwise_derivatives, first_along, second_along
+from deq.density.jets import Jet, coordinate_jet, elementwise_derivatives, push_forward
 from deq.density.recorded import recorded_jet
 from deq.density.tape import NotRecordable
 from deq.equilibrium import OnFailure, solve_detached
@@ -58,13 +58,15 @@ def equilibrium_jet(f: Callable[[Tensor, Tensor], Tensor], x: Tensor, z0: Tensor
     directions = coordinate_jet(x).first
     with torch.no_grad():
         still = torch.zeros((len(directions), *z.shape), dtype=z.dtype, device=z.device)
-        injected = first_along(f, (z_star, x), (still, directions))
+        injected = push_forward(f, Jet(z_star, still, None), Jet(x, directions, None)).first
         first_star = apply.solve_each(injected)
     # Exact in value already; the step carries the derivatives.
-    first = first_star + apply.each(first_along(f, (z, x), (first_star, directions)) - first_star)
-    curvature = second_along(f, (z, x), (first, directions))[1].sum(0)
+    moved = push_forward(f, Jet(z, first_star, None), Jet(x, directions, None)).first
+    first = first_star + apply.each(moved - first_star)
+    curvature = push_forward(f, Jet(z, first, torch.zeros_like(z)), coordinate_jet(x)).laplacian
+    assert curvature is not None
     laplacian_star = apply.solve_each(curvature.detach()[None])[0]
-    linearised = first_along(lambda u: f(u, x), (z,), (laplacian_star[None],))[0]
+    linearised = push_forward(lambda u: f(u, x), Jet(z, laplacian_star[None], None)).first[0]
     moving = curvature + linearised
     laplacian = laplacian_star + apply(moving - moving.detach())
     return Jet(z, first, laplacian), solution

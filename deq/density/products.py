@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deq.interop.transforms import transforms_active
 
-__all__ = ["directional"]
+__all__ = ["directional", "directional_twice"]
 
 
 def directional(function: Callable[..., Tensor], point: Sequence[Tensor], direction: Sequence[Tensor]) -> Tensor:
@@ -42,3 +42,32 @@ def directional(function: Callable[..., Tensor], point: Sequence[Tensor], direct
         moved = torch.autograd.grad([p for p, _ in pairs], seed, [v.reshape(p.shape) for p, v in pairs],
                                     create_graph=create_graph, allow_unused=True)[0]
     return torch.zeros_like(value) if moved is None else moved
+
+
+def directional_twice(function: Callable[..., Tensor], point: Sequence[Tensor],
+                      direction: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """First and second derivative of `function` along a direction, differentiable again; arguments as above.
+
+    As derivatives in s of w . function(point + s direction), linear in w: no more than two derivatives meet in x, where
+    the first product differentiated once more would take three, and of some operations the third is wrong.
+    """
+    if transforms_active():
+        def once(*items: Tensor) -> Tensor:
+            return directional(function, items, direction)
+
+        return once(*point), directional(once, point, direction)
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        s = torch.zeros((), dtype=point[0].dtype, device=point[0].device, requires_grad=True)
+        value = function(*(item + s * v for item, v in zip(point, direction, strict=True)))
+        w = torch.zeros_like(value).requires_grad_()
+        slope = _slope((w * value).sum(), s)
+        found = [_slope(item, w, create_graph) for item in (slope, _slope(slope, s))]
+    return found[0], found[1]
+
+
+def _slope(value: Tensor, at: Tensor, create_graph: bool = True) -> Tensor:
+    made = None
+    if value.requires_grad:
+        (made,) = torch.autograd.grad(value, at, create_graph=create_graph, retain_graph=True, allow_unused=True)
+    return torch.zeros_like(at) if made is None else made

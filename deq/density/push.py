@@ -16,7 +16,7 @@ from torch import Tensor
 
 from deq.density import rules_nonlinear, rules_shape
 from deq.density.jet import Jet
-from deq.density.products import directional
+from deq.density.products import directional, directional_twice
 from deq.density.rules import RULES
 from deq.density.tape import Tape
 from deq.interop.private import tree_flatten, tree_unflatten
@@ -120,10 +120,10 @@ def _one_result(run: Callable[..., Any], index: int, primals: tuple[Tensor, ...]
     second_order = jets[0].laplacian is not None
 
     def along(*direction: Tensor) -> tuple[Tensor, Tensor]:
-        def once(*point: Tensor) -> Tensor:
-            return directional(one, point, direction)
-        first = once(*primals)
-        return first, directional(once, primals, direction) if second_order else first
+        if second_order:
+            return directional_twice(one, primals, direction)
+        first = directional(one, primals, direction)
+        return first, first
 
     try:
         parts = [along(*(jet.first[i] for jet in jets)) for i in range(len(jets[0].first))]

@@ -222,7 +222,23 @@ def record(function: Callable[..., Tensor], arguments: Sequence[Tensor],
     _refuse_custom_functions(value)
     tape.value = value._plain
     tape.output = value._place if value.requires_grad and value._place >= 0 else None
+    _require_closed(tape, len(wrapped))
     return tape
+
+
+def _require_closed(tape: Tape, arguments: int) -> None:
+    """Each tensor that carries a derivative must come from a noted operation (in scripted code some do not)."""
+    made: set[int | None] = {None, *range(arguments)}
+    for operation in tape.operations:
+        used = {item.place for item in tree_flatten((operation.args, operation.kwargs))[0]
+                if isinstance(item, Reference)}
+        if not used <= made:
+            break
+        made.update(operation.places)
+    else:
+        if tape.output in made:
+            return
+    raise NotRecordable("a part of its graph was made elsewhere (scripted code)")
 
 
 def _refuse_custom_functions(value: Tensor) -> None:

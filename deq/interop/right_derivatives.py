@@ -253,6 +253,9 @@ def refuse_wrong_nodes(value: Tensor, x: Tensor, order: int) -> None:
     while reached:
         node = reached.pop()
         if _is_wrong(node):
+            if "DifferentiableGraph" in node.name():
+                raise DerivativeOrderError("scripted code hides its operations, of some of which torch's third "
+                                           "derivative is wrong; take the module that was scripted")
             raise DerivativeOrderError(
                 f"torch's third derivative of {node.name().removesuffix('Backward0')} is wrong, and this call of it "
                 f"(in scripted code, or outside f) cannot be replaced; write the normalisation out")
@@ -262,4 +265,6 @@ def refuse_wrong_nodes(value: Tensor, x: Tensor, order: int) -> None:
 
 
 def _is_wrong(node: Any) -> bool:
+    if "DifferentiableGraph" in node.name():
+        return True  # scripted code after its first calls: it may hold any of them
     return node.name() in WRONG_NODES and getattr(node, "_saved_training", True)
