@@ -57,7 +57,8 @@ def render(report: AuditReport, figures: Sequence[FigureView]) -> str:
         js=Markup((folder / "audit.js").read_text(encoding="utf-8")), headline=headline(report), marks=MARKS,
         classes=CLASSES, counts=[(verdict, count) for verdict, count in counts if count], figures=figures,
         statements={check.name: check.holds_when for check in CHECKS}, scalars=scalars, tables=tables,
-        advice=[check for check in report.checks if check.advice and check.verdict is not AuditVerdict.NOT_APPLICABLE])
+        advice=[check for check in report.checks if check.advice and check.verdict in (AuditVerdict.FAILS,
+                                                                                      AuditVerdict.UNDECIDED)])
 
 
 def headline(report: AuditReport) -> str:

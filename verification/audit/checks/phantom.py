@@ -49,8 +49,8 @@ def check(shared: Shared) -> tuple[AuditVerdict, str, str, dict[str, Any]]:
         if least["10_percent"] is None:
             return not_applicable(f"{text}: not used here, and no K up to {max(biases, default=0)} would do",
                                   "do not replace the exact gradient by a phantom one", **numbers)
-        return holds(text, f"phantom:{least['10_percent']} would cost 10 %, phantom:{least['1_percent']} 1 %"
-                     if least["1_percent"] else "", **numbers)
+        return holds(text, f"a phantom gradient of {least['10_percent']} steps would be within 10 %, of "
+                     f"{least['1_percent']} within 1 %" if least["1_percent"] else "", **numbers)
     if row is None:
         return undecided(text, "give the loss and the parameters of your training", **numbers)
     remedy = (f"take {least['10_percent']} steps for 10 %, {least['1_percent'] or 'many'} for 1 %, or deq.Exact"
