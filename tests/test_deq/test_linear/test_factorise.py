@@ -207,3 +207,12 @@ def test_nothing_factorises_outside_this_module():
 def test_the_rule_sees_what_it_should():
     text = "import torch\nx = torch.linalg.inv(a); y = torch.logdet(a); z = a.inverse(); from torch.linalg import solve"
     assert sorted(bypasses(ast.parse(text))) == ["a.inverse", "torch.linalg.inv", "torch.linalg.solve", "torch.logdet"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_limit_itself(dtype: torch.dtype):
+    limit = torch.finfo(dtype).eps ** 0.5
+    require_regular(torch.tensor([0.0, 0.9 * limit], dtype=dtype))
+    for defect in (1.1 * limit, torch.inf, torch.nan):
+        with pytest.raises(LinearSolveError, match="sample 1"):
+            require_regular(torch.tensor([0.0, defect], dtype=dtype))
