@@ -84,6 +84,8 @@ EXTRA: dict[int, tuple[Column, ...]] = {number: (
     Column("log_z_gap", "log Z, reverse minus forward"),
     Column("test_log_likelihood_importance", "likelihood by importance sampling"),
     Column("importance_effective", "its effective samples")) for number in (2, 3)}
+EXTRA[10] = (Column("iterations_released", "whole batch, absolute, from zero"),
+             Column("iterations_released_warm", "the same, from another batch's"))
 
 
 def columns_of(number: int) -> tuple[Column, ...]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -117,18 +116,21 @@ class FactoredSlopes(Slopes):
 
     def gram(self) -> Tensor:
         """`J^T J`, `[n, R h, R h]`, from the products of A and S among themselves."""
-        entry = self.entry.flatten(0, 1)
-        copies = len(self.inner)
-        # the maps' T on the diagonal of one matrix a sample: large products, few calls
-        apart = torch.eye(copies, dtype=entry.dtype, device=entry.device)[:, None, :, None]
-        inner = (self.inner.transpose(0, 1).contiguous()[:, :, :, None] * apart).flatten(1, 2).flatten(2)
-        turned = inner.transpose(1, 2)
-        total = (turned @ (entry @ entry.T)) @ inner
+        # rows T_r^T (A_r A_s^T) for all s side by side, then each s by its own T_s: no product with a zero block
+        total = self._half(self.entry).unflatten(2, (len(self.inner), -1)).permute(2, 0, 1, 3)
+        total = (total @ self.inner).permute(1, 2, 0, 3).flatten(2)
         if self.skip is None:
             return total
+        mixed = self._half(self.skip)
         skip = self.skip.flatten(0, 1)
-        mixed = turned @ (entry @ skip.T)
         return total + mixed + mixed.transpose(1, 2) + skip @ skip.T
+
+    def _half(self, other: Tensor) -> Tensor:
+        """`T_r^T A_r B_s^T`, `[n, R h, R h]`, for B `[R, h, d]`."""
+        copies, n, width = self.inner.shape[:3]
+        rows = self.inner.transpose(2, 3).reshape(copies, n * width, width)
+        product = rows @ (self.entry @ other.flatten(0, 1).T)
+        return product.unflatten(1, (n, width)).transpose(0, 1).flatten(1, 2)
 
     def blocks(self) -> Tensor:
         """Of each map alone, `[R, n, h, h]`."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from deq.data import Tabular, load_tabular
 from deq.data.tabular import Preprocessing
+from deq.evaluation.batch_stop import released_counts
 from deq.evaluation.likelihood import Mean, fisher_divergence
 from deq.losses import curvature_propagation
 from deq.models import DKEF
@@ -113,7 +114,10 @@ class DKEFTask(Task):
         return numbers | ({"validation": result.history[-1]["validation"]} if result.history else {})
 
     def monitor(self) -> dict[str, float]:
-        """The equilibria of the features on a few validation rows."""
+        """The equilibria of the features on a few validation rows, and the paper's count on half a batch of them.
+
+        That count is of plain iteration, each kernel's map by itself (see `deq.evaluation.batch_stop`).
+        """
         features = self.model.features
         if not isinstance(features, EquilibriumFeatures):
             return {}
@@ -124,7 +128,13 @@ class DKEFTask(Task):
         if solution is None:
             raise RuntimeError("a solve left no solution")
         eigenvalues = torch.linalg.eigvals(features.jacobian(z, u))
-        return {"iterations": float(solution.iterations.float().mean()),
+        rows = self.trainer.validation[:self.config.data.batch // 2]
+        with torch.no_grad():
+            inside, weight = features.inject(input_jet(rows, features.kernels)).value, features.weight()
+            state, fixed = inside.transpose(0, 1), features.fixed_point(inside).transpose(0, 1)
+            counts = released_counts(lambda z: features.map(z, state, weight), fixed, features.tol, features.max_iter,
+                                     group=1)
+        return counts | {"iterations": float(solution.iterations.float().mean()),
                 "iterations_most": float(solution.iterations.max()), "residual": float(solution.residual.max()),
                 "not_converged": float((~solution.converged).sum()), "spectral_radius": float(eigenvalues.abs().max())}
 

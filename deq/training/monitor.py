@@ -6,6 +6,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from deq import Solution
+from deq.evaluation.batch_stop import released_counts
 from deq.models import equilibrium_layers
 
 
@@ -53,8 +55,14 @@ class EquilibriumMonitor:
             self._inputs[name] = arguments[0].detach()
         return hook
 
+    def _apply(self, name: str, z: Tensor) -> Tensor:
+        return self._layers[name].cell(z, self._inputs[name])
+
     def read(self, with_spectral_radius: bool = True) -> dict[str, float]:
-        """Iterations (mean, most), worst residual, samples not converged and spectral radius of the last solves."""
+        """Iterations (mean, most), worst residual, samples not converged and spectral radius of the last solves.
+
+        Beside ours, the papers' count of plain iteration under one absolute norm (see `deq.evaluation.batch_stop`).
+        """
         solved: dict[str, Solution] = {n: layer.last for n, layer in self._layers.items() if layer.last is not None}
         if not solved:
             return {}
@@ -63,6 +71,10 @@ class EquilibriumMonitor:
         failed = sum(int((~solution.converged).sum()) for solution in solved.values())
         out = {"iterations": float(iterations.mean()), "iterations_most": float(iterations.max()),
                "residual": float(residual.max()), "not_converged": float(failed)}
+        with torch.no_grad():
+            counts = [released_counts(partial(self._apply, name), solution.z, self._layers[name].tol,
+                                      self._layers[name].max_iter) for name, solution in solved.items()]
+        out |= {key: sum(count[key] for count in counts) / len(counts) for key in counts[0]}
         if with_spectral_radius:
             out["spectral_radius"] = max(spectral_radius(self._layers[name].cell, solution.z[:8],
                                                          self._inputs[name][:8])
