@@ -47,7 +47,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("subject", metavar="FILE.py:make", help="or package.module:make")
     parser.add_argument("--steps", type=_steps, nargs="+", default=list(STEPS), metavar="K",
                         help=f"phantom steps to measure (default: {' '.join(map(str, STEPS))})")
-    parser.add_argument("--order", type=int, choices=(1, 2, 3), default=2, help="of derivatives looked at (default: 2)")
+    parser.add_argument("--order", type=int, choices=(1, 2, 3), help="highest order of derivative that you "
+                        "use; a wrong one fails (default: the second is looked at, and left undecided where wrong)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write audit.html and audit.json there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
     parser.add_argument("--budget", type=_seconds, default=60.0, metavar="SECONDS",

@@ -61,6 +61,7 @@ class Case:
         coupled: samples influence each other: all of them are one system then.
         stateful: f does not repeat itself by itself: its state is put back before each call.
         protected: f changes what it gets in place: it gets copies.
+        asked: the order was asked for, so that a wrong higher derivative is a failure.
         smallest: size that a state is taken to have at least, a tenth of what the start shows: equilibria may be 0.
         notes: what was reduced or worked around, in sentences.
         curves: data for pictures.
@@ -82,6 +83,7 @@ class Case:
         self.seconds_per_product = 0.0
         self.inside = 0.0
         self.smallest = 1e-30
+        self.asked = True
         self.first_value: Tensor | None = None
         self.seconds_per_call = 0.0
 

@@ -1,4 +1,4 @@
-"""Sound subjects: no check may fail on any of them. `ORDER` holds those that vouch for first derivatives alone."""
+"""Sound subjects: no check may fail on any of them."""
 
 import sys
 from dataclasses import dataclass
@@ -23,9 +23,6 @@ from owners import (
     picard,
     unrolled,
 )
-
-#: Subjects whose second derivatives are wrong without a word, as the usual hook's are; they vouch for first ones.
-ORDER = {"hook": 1, "transformer_hook": 1, "graph": 1}
 
 
 def _dense(norm=0.7, dtype=torch.float32, batch=6, **more):

@@ -45,14 +45,23 @@ def test_the_sets_are_as_large_as_promised():
 
 @pytest.mark.parametrize("name", sized(FAULTY.EXPECTED, QUICK_FAULTS))
 def test_a_planted_fault_is_caught_by_its_check(name):
-    report = audit(getattr(FAULTY, name)())
+    report = audit(getattr(FAULTY, name)(), order=2)
     assert report[FAULTY.EXPECTED[name]].verdict is AuditVerdict.FAILS
     assert report[FAULTY.EXPECTED[name]].advice
 
 
+def test_wrong_second_derivatives_fail_where_they_are_asked_for():
+    subject = FAULTY.hook_hessian()
+    silent = audit(subject)["higher-order"]
+    assert silent.verdict is AuditVerdict.UNDECIDED
+    assert silent.numbers["by_order"]["second"]["relative_error"] > 0.1
+    assert audit(subject, order=1)["higher-order"].verdict is AuditVerdict.NOT_APPLICABLE
+    assert audit(FAULTY.in_place(), order=2).about["order"] == 2
+
+
 @pytest.mark.parametrize("name", sized(SOUND_NAMES, QUICK_SOUND))
 def test_a_sound_subject_raises_no_alarm(name):
-    report = audit(getattr(SOUND, name)(), order=SOUND.ORDER.get(name, 2))
+    report = audit(getattr(SOUND, name)())
     assert [(check.name, check.finding) for check in report.failed] == []
     assert report["map"].verdict is AuditVerdict.HOLDS
     assert report["converged"].verdict is AuditVerdict.HOLDS

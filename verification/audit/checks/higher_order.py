@@ -56,6 +56,10 @@ def check(shared: Shared) -> tuple[AuditVerdict, str, str, dict[str, Any]]:
         else:
             open_.append(f"{word} derivatives are {error:.1%} off")
     numbers: dict[str, Any] = {"by_order": by_order, "tolerance": limits.HIGHER_HOLDS}
+    if wrong and not case.asked:
+        return undecided("; ".join(wrong), "no matter where only first derivatives are taken; where yours takes more "
+                         "(scores, Hessians, penalties on gradients), ask with --order 2, and take deq.Exact(order=3)",
+                         **numbers)
     if wrong:
         return fails("; ".join(wrong), "their backward loses terms when it is differentiated (a solve under no_grad, a "
                      "detached z): raise there (once_differentiable), or use deq.Exact(order=3)", **numbers)
