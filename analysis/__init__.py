@@ -8,6 +8,7 @@ need("analysis", "verify", ["scipy", "mpmath", "sympy", "flint"])
 from analysis.activations import Activation as Activation
 from analysis.activations import as_activation as as_activation
 from analysis.convolution_norms import convolution_norms as convolution_norms
+from analysis.errors import DepthNotDecided as DepthNotDecided
 from analysis.errors import EquationsError as EquationsError
 from analysis.errors import GrowsTooFast as GrowsTooFast
 from analysis.errors import NoEquivalentNetwork as NoEquivalentNetwork
@@ -23,6 +24,7 @@ from analysis.kernels import NtkConvention as NtkConvention
 from analysis.kernels import deq_kernels as deq_kernels
 from analysis.kernels import dual as dual
 from analysis.kernels import explicit_kernels as explicit_kernels
+from analysis.kernels.doors import OrientationWarning as OrientationWarning
 from analysis.phantom.bounds import PhantomErrorBound as PhantomErrorBound
 from analysis.phantom.bounds import phantom_error_bound as phantom_error_bound
 from analysis.phantom.derivatives import Derivatives as Derivatives
@@ -42,6 +44,7 @@ from analysis.phantom.loss_gradient_error import LayerModel as LayerModel
 from analysis.phantom.loss_gradient_error import gradient_error_bounds as gradient_error_bounds
 from analysis.phantom.scores import ScoreError as ScoreError
 from analysis.phantom.scores import score_error as score_error
+from analysis.rmt.commuting import NonCommuting as NonCommuting
 from analysis.rmt.equations import FourEquations as FourEquations
 from analysis.rmt.equations import solve_equations as solve_equations
 from analysis.rmt.equivalents import CovarianceTerm as CovarianceTerm
@@ -59,3 +62,5 @@ from analysis.rmt.refined_equivalents import refined_equivalent as refined_equiv
 from analysis.rmt.spectra import KernelSpectrum as KernelSpectrum
 from analysis.rmt.tau import solve_tau as solve_tau
 from analysis.rmt.tau import well_posedness_edge as well_posedness_edge
+from analysis.rmt.trust import EquivalentError as EquivalentError
+from analysis.rmt.trust import equivalent_error as equivalent_error

@@ -126,7 +126,7 @@ def equivalent_kernel(eq: Coefficients, data: MixtureSample, kind: KernelKind | 
     """
     which = KernelKind(kind)
     tau0 = float(eq.tau0)
-    if abs(tau0 - data.statistics.tau0) > 0.05 * tau0:
+    if abs(tau0 - data.statistics.tau0) > 0.01 * tau0:
         raise ValueError(f"the equations were solved at tau0 = {tau0:.6g}, but the data have sqrt(tr C / p) = "
                          f"{data.statistics.tau0:.6g}; pass tau0=data.statistics.tau0 to solve_equations")
     first, diagonal = (eq.alpha1, eq.gamma2) if which is KernelKind.CK else (eq.beta1, eq.kappa2)

@@ -77,7 +77,7 @@ def _hermite_remainder(power: int) -> list[tuple[int, int, float]]:
 
 
 def refined_equivalent(eq: FourEquations, data: MixtureSample, kind: KernelKind | str = KernelKind.CK, *,
-                       order: int = 2) -> Array:
+                       order: int = 2, centred: bool = True) -> Array:
     """The equivalent with own norms and Hadamard powers of the Gram matrix up to `order`, [n, n].
 
     Args:
@@ -85,6 +85,8 @@ def refined_equivalent(eq: FourEquations, data: MixtureSample, kind: KernelKind 
         data: a sample.
         kind: "ck" or "ntk".
         order: highest Hadamard power; the error falls about like p^(-order/2).
+        centred: False for phi as it is. The value at independence, g(., ., 0), is then no longer near 0: it is the
+            rank-one term, n times as large as an entry, that centring removes.
 
     Raises:
         ValueError: an order below 1 or an unknown kind.
@@ -101,7 +103,7 @@ def refined_equivalent(eq: FourEquations, data: MixtureSample, kind: KernelKind 
     if order < 1:
         raise ValueError(f"order must be at least 1, not {order}")
     a2, b2 = float(eq.sigma_a2), float(eq.sigma_b2)
-    phi, shift = eq.activation, float(eq.shift)
+    phi, shift = eq.activation, float(eq.shift) if centred else 0.0
     gram = data.x.T @ data.x
     norms = np.diag(gram).copy()
     variance = solve_diagonal(phi, a2, b2 * norms, shift=shift)

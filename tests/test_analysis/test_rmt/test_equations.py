@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import analysis
+from analysis.errors import NoSolution, NotWellPosed, SeveralSolutions
 from analysis.gaussian import moments
+from analysis.rmt.tau import solve_tau
 
 FIELDS = ("tau", "alpha1", "alpha2", "alpha3", "alpha4", "gamma2", "beta1", "beta2", "beta3", "kappa2", "shift")
 variances = st.floats(0.02, 0.95)
@@ -161,3 +163,31 @@ def test_growth_is_refused():
         analysis.solve_equations(lambda x: np.exp(x * x), 0.1)
     with pytest.raises(analysis.NoSolution):
         analysis.solve_equations(np.exp, 0.2)
+
+
+@pytest.mark.parametrize("gap", [1e-1, 1e-2, 1e-3, 1e-4, 1e-5])
+def test_a_close_pair_of_roots_is_two_roots_and_named(gap):
+    """phi = x^2 has Var = 2 q^2: q = 2 a q^2 + c, roots (1 -+ sqrt(1 - 8 a c)) / (4 a)."""
+    a = (1 - gap**2) / 8
+    found = solve_tau(lambda x: x * x, a, 1.0, sigma_b2=1.0)
+    squares = np.square(found.tau)
+    assert squares == pytest.approx([(1 - gap) / (4 * a), (1 + gap) / (4 * a)], rel=1e-14 / gap)
+    if gap < 2e-3:
+        assert "close pair beside a fold" in found.reason
+    with pytest.raises(SeveralSolutions, match="root=0") as refusal:
+        analysis.solve_equations(lambda x: x * x, a, 1.0, sigma_b2=1.0)
+    first, second = str(refusal.value).split("has roots ")[1].split(" (stable), ")
+    assert float(first) < float(second.split(" ")[0])  # told apart in print
+    eq = analysis.solve_equations(lambda x: x * x, a, 1.0, sigma_b2=1.0, root=0)
+    assert eq.alpha4 == pytest.approx(1 / gap, rel=1e-13 / gap**2)  # 1 - a g_4 / 2 = gap
+
+
+def test_a_pair_that_doubles_cannot_tell_is_refused():
+    a = (1 - 1e-14) / 8
+    with pytest.raises((NotWellPosed, NoSolution, SeveralSolutions)):
+        analysis.solve_equations(lambda x: x * x, a, 1.0, sigma_b2=1.0)
+
+
+def test_no_pair_beyond_the_fold():
+    with pytest.raises(NoSolution):
+        solve_tau(lambda x: x * x, (1 + 1e-6) / 8, 1.0, sigma_b2=1.0)

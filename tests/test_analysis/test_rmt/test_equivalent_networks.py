@@ -268,3 +268,21 @@ def test_no_recurrence_needs_one_layer_and_gives_the_activation_itself():
 def test_high_precision_records_are_accepted():
     nets = [analysis.equivalent_networks(analysis.solve_equations("relu", 0.2, digits=digits)) for digits in (None, 15)]
     np.testing.assert_allclose(nets[0][0].parameters, nets[1][0].parameters, rtol=1e-10)
+
+
+def test_depths_beyond_any_cap_are_found_by_theory():
+    """Just below the limit 1/(2 + k) of s^2 sigma_a^2 many layers are needed, and as many are enough."""
+    limit = float(analysis.depth_limit())
+    for gap, least in ((3e-3, 8), (1e-4, 64)):
+        sigma_a2 = limit * (1 - gap)
+        depth = analysis.minimal_depth("relu", sigma_a2, sigma_b2=0.5)
+        assert depth > least
+        assert sigma_a2 <= float(analysis.depth_threshold(depth)) * (1 + 1e-12)
+        assert sigma_a2 > float(analysis.depth_threshold(depth - 1))
+
+
+def test_a_search_says_that_it_is_one():
+    """The NTK of this DEQ has a network of nine layers, and none of fewer was ever found."""
+    assert analysis.minimal_depth("relu", 1.3, sigma_b2=0.5, kind="ntk") == 9
+    with pytest.raises(analysis.DepthNotDecided, match="a search, not a proof"):
+        analysis.equivalent_networks(analysis.solve_equations("relu", 1.3, sigma_b2=0.5), depth=8, kind="ntk")

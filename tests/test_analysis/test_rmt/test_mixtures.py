@@ -101,3 +101,15 @@ def test_estimate_refusals(rng):
         ClassStatistics.estimate(x, [0, 1])
     with pytest.raises(ValueError, match="shrinkage"):
         GaussianMixture.estimate(x, [0] * 6 + [1] * 6, shrinkage=2.0)
+
+
+@pytest.mark.parametrize("sizes", [[1.5, 2.7], [3, np.inf], [np.nan, 2]])
+def test_sizes_that_are_no_numbers_of_samples_are_refused(sizes):
+    with pytest.raises(ValueError, match="whole numbers"):
+        GaussianMixture(np.zeros((2, 3)), [1.0, 1.0], sizes)
+
+
+def test_whole_sizes_of_any_type_and_masked_means():
+    assert GaussianMixture(np.zeros((2, 3)), [1.0, 1.0], [4.0, np.int8(5)]).sizes.tolist() == [4, 5]
+    with pytest.raises(ValueError, match="masked"):
+        GaussianMixture(np.ma.masked_greater(np.ones((2, 3)), 0), [1.0, 1.0], [4, 5])
