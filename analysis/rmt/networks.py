@@ -14,7 +14,7 @@ from analysis.gaussian import expect, moments
 from analysis.rmt.equations import FourEquations, solve_equations
 from analysis.rmt.explicit import Coefficients, explicit_coefficients
 from analysis.rmt.hard_tanh import LOWEST, clipped_mass, clipped_variance, conjugate_ratio, solve_clip, tangent_ratio
-from analysis.rmt.partitions import KAP, SolutionSet, least_depth
+from analysis.rmt.partitions import DEEPEST, KAP, SolutionSet, least_depth
 from analysis.rmt.tangent import tangent_solutions, tangent_targets
 
 FAMILIES = ("hard_tanh", "leaky_relu")
@@ -291,9 +291,9 @@ def _leaky_partitions(eq: FourEquations, depth: int | None) -> SolutionSet:
         depth = least_depth(end, target)
         if depth is None:
             raise DepthNotDecided(
-                f"{name} needs more layers than double precision can tell: kap Q = {target:.15g} exceeds 1 - 1/R = "
-                f"{floor:.15g}, the limit of the least left Riemann sums, by {target - floor:.2g} only",
-                target=target, floor=floor, R=end)
+                f"{name} needs more than {DEEPEST} layers, where the search for the least depth stops: kap Q = "
+                f"{target:.15g} exceeds 1 - 1/R = {floor:.15g}, the limit of the least left Riemann sums, by "
+                f"{target - floor:.2g} only. Pass depth= to look at a deeper one", target=target, floor=floor, R=end)
     if depth is not None:
         solutions = SolutionSet.build(end, target, depth)
         if not solutions.empty:

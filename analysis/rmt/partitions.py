@@ -38,6 +38,7 @@ from scipy import optimize
 from analysis.activations import Array
 
 KAP = 1 - 2 / math.pi
+DEEPEST = 4096  # layers
 
 
 def left_sum(partition: Sequence[float] | Array) -> float:
@@ -94,16 +95,16 @@ def deq_ratios(strength: mpmath.mpf, bend: mpmath.mpf) -> tuple[mpmath.mpf, mpma
 
 
 def least_depth(end: float, target: float) -> int | None:
-    """The least L with m_L(R) <= kap Q <= R - 1; None where doubles cannot tell m_L from its limit 1 - 1/R.
+    """The least L with m_L(R) <= kap Q <= R - 1, or None where that is more than `DEEPEST`.
 
-    m_L falls with L, so L is found by doubling and halving; 0 < m_L - (1 - 1/R) <= R^2 / L bounds the search.
+    m_L falls with L, so L is found by doubling and halving.
     """
     if not SolutionSet.build(end, target, 1).empty:
         return 1
     low, high = 1, 2
     while SolutionSet.build(end, target, high).empty:
         low, high = high, 2 * high
-        if high > 4096:
+        if high > DEEPEST:
             return None
     while high - low > 1:
         middle = (low + high) // 2

