@@ -65,7 +65,7 @@ class KernelSpectrum:
     >>> mixture = GaussianMixture(means, [1.0, 1.0], [60, 60])
     >>> spectrum = KernelSpectrum(solve_equations("tanh", 0.3, mixture.tau0), mixture, kind="ck")
     >>> [round(o.position, 3) for o in spectrum.outliers()]
-    [4.209, 4.209]
+    [4.16, 4.16]
     """
 
     def __init__(self, eq: FourEquations | Coefficients, means: ArrayLike | GaussianMixture,
