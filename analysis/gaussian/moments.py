@@ -79,13 +79,15 @@ def form_of(activation: Activation, largest_sd: float) -> tuple[Any, ...]:
     return activation.form or as_piecewise_linear(activation, width_for(activation, largest_sd))
 
 
-def moments_at(activation: Activation, sd: ArrayLike, *, form: tuple[Any, ...] | None = None) -> Moments:
+def moments_at(activation: Activation, sd: ArrayLike, *, form: tuple[Any, ...] | None = None,
+               steepness: bool = True) -> Moments:
     """All moments at many standard deviations, [n] each.
 
     Args:
         activation: phi.
         sd: standard deviations, [n]; zeros are allowed.
         form: a closed form to use, if already known.
+        steepness: False leaves E phi'^2 out (NaN) where it would need the panels' polynomials.
 
     Raises:
         GrowsTooFast: E phi^2 does not exist or is out of reach.
@@ -99,7 +101,8 @@ def moments_at(activation: Activation, sd: ArrayLike, *, form: tuple[Any, ...] |
         error = np.full(len(unique), 16 * _EPS)
     else:
         breaks, cut = breaks_for(activation, unique)
-        slope = derivative_function(activation, width_for(activation, largest, cut))
+        slope = None if activation.derivative is None and not steepness else derivative_function(
+            activation, width_for(activation, largest, cut))
         panels = panels_of(activation, width_for(activation, largest, cut))
         jumps = bool(np.any(panels.jumps))
         rows = np.empty((6, len(unique)))
@@ -117,13 +120,13 @@ def moments_at(activation: Activation, sd: ArrayLike, *, form: tuple[Any, ...] |
     return Moments(unique[inverse], rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], error)
 
 
-def _integrals(activation: Activation, slope: Callable[[Array], Array], breaks: Array, sd: Array, cut: float,
+def _integrals(activation: Activation, slope: Callable[[Array], Array] | None, breaks: Array, sd: Array, cut: float,
                order: int, jumps: bool) -> Array:
     """The six moments by one rule, [6, n]."""
     nodes, weights = rule(breaks, sd, cut=cut, order=order)
     at = sd[:, None] * nodes
     values = activation.value(at)
-    derivative = slope(at)
+    derivative = np.full(at.shape[1:], np.nan) if slope is None else slope(at)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = np.sum(weights * values, axis=1)
         if activation.odd:
@@ -146,8 +149,8 @@ def _integrals(activation: Activation, slope: Callable[[Array], Array], breaks: 
     return np.stack([mean, first, bend, spread, fourth, steepness])
 
 
-def _settle(activation: Activation, slope: Callable[[Array], Array], breaks: Array, sd: Array, fine: Array, cut: float,
-            jumps: bool) -> float:
+def _settle(activation: Activation, slope: Callable[[Array], Array] | None, breaks: Array, sd: Array, fine: Array,
+            cut: float, jumps: bool) -> float:
     """The relative change of mean and variance from a coarser rule; refuses one that has not settled."""
     coarse = _integrals(activation, slope, breaks, sd, cut, ORDER - 2, jumps)
     second = np.maximum(fine[3] + fine[0] ** 2, 1e-300)

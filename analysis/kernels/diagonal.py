@@ -19,7 +19,7 @@ def second_moment(activation: Activation, shift: float = 0.0) -> Curve:
     """h(s) = E (phi(sqrt(s) xi) - shift)^2 and its derivative, as a function of s."""
     def curve(s: Array) -> tuple[Array, Array]:
         sd = np.sqrt(s)
-        at = moments_at(activation, sd, form=form_of(activation, float(sd.max())))
+        at = moments_at(activation, sd, form=form_of(activation, float(sd.max())), steepness=False)
         return at.second(shift), at.second_slope(shift)
 
     return curve
@@ -81,7 +81,7 @@ def centring_shift(activation: Activation, a2: float, drive: float) -> float:
     """
     def curve(s: Array) -> tuple[Array, Array]:
         sd = np.sqrt(s)
-        at = moments_at(activation, sd, form=form_of(activation, float(sd.max())))
+        at = moments_at(activation, sd, form=form_of(activation, float(sd.max())), steepness=False)
         return at.variance, 0.5 * at.square_curvature
 
     s = np.array([drive])

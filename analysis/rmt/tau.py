@@ -118,7 +118,7 @@ def solve_tau(activation: str | Activation | Callable[[Array], Array], sigma_a2:
 
     def curve(q: Array) -> tuple[Array, Array]:
         sd = np.sqrt(q)
-        at = moments_at(phi, sd, form=form_of(phi, float(sd.max())))
+        at = moments_at(phi, sd, form=form_of(phi, float(sd.max())), steepness=False)
         return at.variance, 0.5 * at.square_curvature
 
     bound = lipschitz_constant(phi)
