@@ -29,7 +29,8 @@ def draw_trust(grid: dict[str, Any], trust: dict[str, Any], theme: Theme) -> Fig
         ax.set_yticks(np.arange(len(values)), [f"{value:g}" for value in values])
         ax.set(xlabel="dimension p", ylabel=label)
         ax.grid(False)
-        for (row, column), error in np.ndenumerate(errors):
+        for row, column in np.ndindex(errors.shape):
+            error = float(errors[row, column])
             ax.text(column, row, f"{error:.2g}", ha="center", va="center", fontsize=8,
                     color="#ffffff" if error < 12 else "#1b1f24")  # on the map's dark and light ends
     axes[0].set_title("predicted error, %")
