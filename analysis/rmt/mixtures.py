@@ -127,6 +127,8 @@ class ClassStatistics:
 
 
 def _labelled(x: ArrayLike, labels: ArrayLike, samples: Samples) -> tuple[Array, NDArray[np.generic]]:
+    if np.ma.isMaskedArray(labels):
+        raise ValueError("the labels are a masked array, and its mask would be lost: drop the masked samples")
     which = np.asarray(labels)
     data = oriented(as_float(x, "x"), samples)
     if data.ndim == 2 and which.shape == (data.shape[0],) != (data.shape[1],):

@@ -34,8 +34,8 @@ def held_out(rng: np.random.Generator, count: int, largest: int) -> list[tuple[d
     for _ in range(count):
         p = int(np.exp(rng.uniform(np.log(30), np.log(largest))))
         n = max(8, int(p * np.exp(rng.uniform(np.log(0.25), np.log(1.5)))))
-        setting = {"activation": str(rng.choice(["relu", "tanh", "softplus", "gelu", "erf", "elu"])), "p": p, "n": n,
-                   "separation": float(rng.uniform(0, 8)), "sigma_a2": float(rng.uniform(0.05, 0.85)),
+        setting: dict[str, Any] = {"activation": str(rng.choice(["relu", "tanh", "softplus", "gelu", "erf", "elu"])), "p": p,
+                                   "n": n, "separation": float(rng.uniform(0, 8)), "sigma_a2": float(rng.uniform(0.05, 0.85)),
                    "extra": float(rng.uniform(0, 6)), "kind": str(rng.choice(["ck", "ntk"]))}
         mixture = two_classes(p, n, setting["separation"], setting["extra"])
         found.append((setting, equivalent_error(setting["activation"], setting["sigma_a2"], mixture,
@@ -65,7 +65,8 @@ def _sample(departure: str, p: int, rng: np.random.Generator) -> MixtureSample:
         noise = noise * np.sqrt(rng.gamma(4, 1 / 4, noise.shape[1]))
     elif departure == "correlated features":  # neighbours at 0.9: the statistics change with it
         gaps = np.abs(np.subtract.outer(np.arange(p), np.arange(p)))
-        mixture = analysis.GaussianMixture(mixture.means, [c * 0.9**gaps for c in mixture.covariances], mixture.sizes)
+        mixture = analysis.GaussianMixture(mixture.means, [c * 0.9**gaps for c in mixture.covariances],
+                                           mixture.sizes.tolist())
         return mixture.sample(rng)
     else:
         raise ValueError(f"unknown departure {departure!r}; known: {', '.join(DEPARTURES)}")
