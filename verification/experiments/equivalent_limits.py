@@ -34,9 +34,10 @@ def held_out(rng: np.random.Generator, count: int, largest: int) -> list[tuple[d
     for _ in range(count):
         p = int(np.exp(rng.uniform(np.log(30), np.log(largest))))
         n = max(8, int(p * np.exp(rng.uniform(np.log(0.25), np.log(1.5)))))
-        setting: dict[str, Any] = {"activation": str(rng.choice(["relu", "tanh", "softplus", "gelu", "erf", "elu"])), "p": p,
-                                   "n": n, "separation": float(rng.uniform(0, 8)), "sigma_a2": float(rng.uniform(0.05, 0.85)),
-                   "extra": float(rng.uniform(0, 6)), "kind": str(rng.choice(["ck", "ntk"]))}
+        setting: dict[str, Any] = {
+            "activation": str(rng.choice(["relu", "tanh", "softplus", "gelu", "erf", "elu"])), "p": p, "n": n,
+            "separation": float(rng.uniform(0, 8)), "sigma_a2": float(rng.uniform(0.05, 0.85)),
+            "extra": float(rng.uniform(0, 6)), "kind": str(rng.choice(["ck", "ntk"]))}
         mixture = two_classes(p, n, setting["separation"], setting["extra"])
         found.append((setting, equivalent_error(setting["activation"], setting["sigma_a2"], mixture,
                                                 kind=setting["kind"], draws=2, seed=int(rng.integers(2**31)),
