@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from figures.registry import figure
 from figures.style import Theme, canvas
@@ -41,4 +42,8 @@ def draw_trust(grid: dict[str, Any], trust: dict[str, Any], theme: Theme) -> Fig
     axes[2].plot(predicted, measured, "o", markersize=4, color=theme.palette[0])
     axes[2].set(xscale="log", yscale="log", xlabel="predicted, %", ylabel="measured, %", xlim=ends, ylim=ends,
                 title="random settings")
+    ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if ends[0] < tick < ends[1]]
+    for axis in (axes[2].xaxis, axes[2].yaxis):
+        axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.set_minor_locator(NullLocator())
     return drawing

@@ -100,15 +100,15 @@ def _assumptions(context: Context, harmless: Sequence[str], harmful: Sequence[st
             continue
         found.append(Evidence(
             Method.MONTE_CARLO, outcome, f"{departure}: ReLU, sigma_a^2 = 0.3, two classes, n = 0.8 p, p = {sizes[0]} "
-            f"to {sizes[-1]}, {draws} draws each; the relative error {words} ({LEVEL:.0%})", numbers))
+            f"to {sizes[-1]}, {draws} draws each; the spectral norm of the error {words} ({LEVEL:.0%})", numbers))
     return found
 
 
 @TOPIC.claim(
     id="own-a55e", title="Which assumptions the equivalent needs", source="deqproof",
-    statement=r"The relative error of the conjugate kernel's equivalent still falls with $p$ under features with heavy "
-              r"tails (Student, five degrees of freedom) and under strongly correlated ones; it does not where norms "
-              r"do not concentrate (a random factor a sample) nor where $\|\mu_a\|$ grows like $\sqrt p$.",
+    statement=r"$\|G - \bar G\|$ still falls with $p$ under features with heavy tails (Student, five degrees of "
+              r"freedom) and under strongly correlated ones; it does not where norms do not concentrate (a random "
+              r"factor a sample) nor where $\|\mu_a\|$ grows like $\sqrt p$.",
     reading=Reading.OURS, reading_note="the paper assumes Gaussian classes of bounded separation",
     expected=Verdict.SUPPORTED, control_note="samples of unlike size are counted among the harmless departures",
     control=lambda context: _assumptions(context, (*HARMLESS, HARMFUL[0]), HARMFUL[1:]),
