@@ -53,7 +53,8 @@ def _sample(departure: str, p: int, rng: np.random.Generator) -> MixtureSample:
         means = np.zeros((classes, p))
         means[np.arange(classes), np.arange(classes)] = 4.0
         return analysis.GaussianMixture(means, [1.0] * classes, [5] * classes).sample(rng)
-    separation = 8.0 * (p / 100) ** 0.5 if departure == "growing separation" else 8.0
+    # means that lie close leave what norms of unlike size do to be seen
+    separation = {"growing separation": 8.0 * (p / 100) ** 0.5, "samples of unlike size": 2.0}.get(departure, 8.0)
     mixture = two_classes(p, n, separation)
     sample = mixture.sample(rng)
     if departure == "none" or departure == "growing separation":
