@@ -85,4 +85,10 @@ class NoEquivalentNetwork(ValueError):
 
 
 class DepthNotDecided(NoEquivalentNetwork):
-    """No network was found up to the depth that was tried, and nothing says that there is none beyond it."""
+    """No network was found up to the depth that was tried, and nothing says that there is none beyond it.
+
+    Example:
+        >>> import analysis
+        >>> issubclass(analysis.DepthNotDecided, analysis.NoEquivalentNetwork)
+        True
+    """

@@ -13,7 +13,19 @@ Samples = Literal["columns", "rows"]
 
 
 class OrientationWarning(UserWarning):
-    """The data look as if samples were given as rows where columns are expected, or the other way round."""
+    """The data look as if samples were given as rows where columns are expected, or the other way round.
+
+    Example:
+        >>> import warnings
+        >>> import numpy as np
+        >>> import analysis
+        >>> rows = np.random.default_rng(0).standard_normal((60, 8)) / 8**0.5
+        >>> with warnings.catch_warnings(record=True) as seen:
+        ...     warnings.simplefilter("always")
+        ...     kernels = analysis.deq_kernels(rows, "tanh", 0.2)
+        >>> seen[0].category is analysis.OrientationWarning
+        True
+    """
 
 
 def as_float(value: Any, name: str) -> Array:

@@ -13,7 +13,18 @@ _SAME = 1e-9  # of a covariance's size: what rotations of a thousand dimensions 
 
 
 class NonCommuting(ValueError):
-    """Class covariances have no common eigenbasis, which the limit spectra need."""
+    """Class covariances have no common eigenbasis, which the limit spectra need.
+
+    Example:
+        >>> import numpy as np
+        >>> import analysis
+        >>> from analysis.rmt.commuting import common_basis
+        >>> try:
+        ...     common_basis([np.diag([1.0, 2.0]), np.array([[1.0, 0.5], [0.5, 1.0]])], 2, [3, 3])
+        ... except analysis.NonCommuting as error:
+        ...     print(str(error)[:36])
+        the class covariances do not commute
+    """
 
 
 def common_basis(covariances: Sequence[Array | float], p: int, sizes: Sequence[int] | NDArray[np.intp], *,

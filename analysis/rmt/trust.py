@@ -31,6 +31,13 @@ Array = NDArray[np.float64]
 class EquivalentError:
     """The relative error of the deterministic equivalent, predicted and (if asked for) measured, one a draw.
 
+    Example:
+        >>> import numpy as np
+        >>> from analysis import EquivalentError
+        >>> error = EquivalentError(np.array([0.04]), np.array([0.002]), None, np.array([0.01]), p=400, n=320)
+        >>> error.trusted(0.05), error.trusted(0.041), error.trusted(0.01)
+        (True, None, False)
+
     Attributes:
         predicted: |paper - refined| / |refined|, spectral norms, [draws].
         uncertainty: what the refined equivalent itself leaves out, in the same units, [draws].
@@ -69,7 +76,8 @@ def equivalent_error(activation: str | Activation | Callable[[Array], Array], si
                      draws: int = 3, seed: int = 0, exact: bool = False) -> EquivalentError:
     """How far the paper's deterministic equivalent is from the kernel on samples of a mixture.
 
-    >>> from analysis import GaussianMixture
+    >>> import numpy as np
+    >>> from analysis import GaussianMixture, equivalent_error
     >>> mixture = GaussianMixture(np.zeros((1, 60)), [1.0], [40])
     >>> error = equivalent_error("tanh", 0.2, mixture, exact=True)
     >>> error.trusted(0.5), bool(np.all(np.abs(error.measured - error.predicted) <= error.uncertainty))
