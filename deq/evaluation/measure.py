@@ -1,24 +1,25 @@
 """Peak memory and time of a training step, on CPU and CUDA.
 
 Memory is counted in bytes of live tensor storage above what lived before the step, so parameters do not blur the
-comparison. On CUDA the allocator keeps the count. On CPU every storage that an operation creates is followed until it
-is freed: exact for tensors, blind to scratch space inside a kernel (a convolution's workspace, say).
+comparison. On CUDA the allocator keeps the count, on a CPU torch's profiler sees every allocation and release, scratch
+space inside a kernel (a convolution's workspace, say) included.
 
 Time is the median over repeated steps after warm-up, with the quartiles; CUDA is synchronised before each reading.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
-from deq.interop.private import TorchDispatchMode, tree_leaves
+os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler talks on the error stream otherwise
 
 
 @dataclass(frozen=True)
@@ -43,41 +44,11 @@ class StepCost:
     device: str
 
 
-class StorageTracker(TorchDispatchMode):
-    """Follows every storage created inside the block and keeps the highest total, `peak`, in bytes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.live = 0
-        self.peak = 0
-        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
-
-    def _watch(self, tensor: torch.Tensor) -> None:
-        storage = tensor.untyped_storage()
-        if storage in self._known:
-            return
-        self._known.add(storage)
-        size = storage.nbytes()
-        self.live += size
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._release, size)
-
-    def _release(self, size: int) -> None:
-        self.live -= size
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation and watch what it returns, its inputs' storages (views, in-place) excepted."""
-        kwargs = kwargs or {}
-        before = {t.untyped_storage().data_ptr() for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
-        out = func(*args, **kwargs)
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, torch.Tensor) and leaf.untyped_storage().data_ptr() not in before:
-                self._watch(leaf)
-        return out
-
-
 def peak_memory(step: Callable[[], Any], device: str | torch.device = "cpu") -> int:
-    """Most bytes alive during `step()`, above what was alive before."""
+    """Most bytes of tensors alive during `step()`, above what was alive before; exact and independent of the system.
+
+    On CUDA the allocator keeps the peak; on the CPU the profiler reports every allocation and release of torch.
+    """
     device = torch.device(device)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -86,9 +57,14 @@ def peak_memory(step: Callable[[], Any], device: str | torch.device = "cpu") -> 
         step()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - start
-    with StorageTracker() as tracker:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorder:
         step()
-    return tracker.peak
+    live = peak = 0
+    events = recorder.profiler.kineto_results.events()  # type: ignore[union-attr]
+    for _, size in sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"):
+        live += size
+        peak = max(peak, live)
+    return peak
 
 
 def measure_step(step: Callable[[], Any], device: str | torch.device = "cpu", *, repeats: int = 10,

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deq.evaluation.measure import peak_memory
 from verification.bench.case import Absent, Benchmark, Contestant, Role, Round, Settings
 from verification.bench.floor import Machine
-from verification.bench.memory import peak_bytes
 
 Say = Callable[[str], None]
 
@@ -70,7 +70,7 @@ def _measure(current: Round, size: int, settings: Settings, baseline: str) -> li
             row["right"] = row["error"] <= current.tolerance
             row["approximate"] = contestant.approximate
             if current.memory and contestant.clock is None:
-                row["peak_bytes"] = peak_bytes(contestant.run, settings.device)
+                row["peak_bytes"] = peak_memory(contestant.run, settings.device)
             running.append(contestant)
         except Exception as error:  # a peer that cannot do the work is a finding
             row["problem"] = f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
