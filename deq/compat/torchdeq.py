@@ -244,7 +244,7 @@ def fp_correction(crit: Callable[..., Tensor], args: Sequence[Any], weight_func:
     Example:
         >>> from deq.compat import torchdeq
         >>> states = [torch.full((2,), 2.0), torch.full((2,), 1.0)]
-        >>> float(torchdeq.fp_correction(lambda z, y: (z - y).mean(), (states, torch.zeros(2))))
+        >>> round(float(torchdeq.fp_correction(lambda z, y: (z - y).mean(), (states, torch.zeros(2)))), 6)
         2.6
     """
     lists = [item if isinstance(item, list | tuple) else [item] for item in args]
