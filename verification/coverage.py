@@ -54,7 +54,9 @@ def _of_table(number: int, results: Path) -> Iterable[tuple[str, float, bool]]:
     """Row, share of the printed steps that was made, and whether the model or the run was made smaller."""
     for cell in _cells(results / f"table{number}.json"):
         if "numbers" in cell:
-            yield cell["row"], cell["steps"] / cell["steps_of_the_paper"], bool(cell["reduced"])
+            # A row that is computed, not trained, has no steps.
+            printed_steps = cell["steps_of_the_paper"]
+            yield cell["row"], cell["steps"] / printed_steps if printed_steps else 1.0, bool(cell["reduced"])
     # Printed: 10^5 updates of the VAEs, 1000 of NICE, 2 10^5 of NCSN.
     printed = {1: 100_000, 4: 1000, 5: 200_000}
     for path in sorted(results.glob(f"run-table{number}-*.json")):

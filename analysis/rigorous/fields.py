@@ -24,8 +24,11 @@ def decode(field: dict[str, Any], name: str, dimensions: int) -> NDArray[np.floa
         CertificateRejected: bytes, shape or values are not those of a finite float64 array.
     """
     try:
+        shape = field["shape"]
+        if not all(type(size) is int and size >= 0 for size in shape):  # -1 would be worked out from the bytes
+            raise ValueError(f"shape {shape} is none")
         data = np.frombuffer(base64.b64decode(field["float64"], validate=True), dtype="<f8")
-        array = data.reshape(field["shape"]).astype(np.float64)
+        array = data.reshape(shape).astype(np.float64)
     except ValueError as error:
         raise CertificateRejected(f"{name} is damaged: {error}") from None
     if array.ndim != dimensions or array.size == 0 or not np.all(np.isfinite(array)):

@@ -20,6 +20,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
+from deq.linear.factorise import one_thread
 from deq.status import DerivativeOrderError
 
 __all__ = ["REPLACED", "WRONG_NODES", "refuse_wrong_nodes", "right_derivatives"]
@@ -95,10 +96,23 @@ def _torch_instance_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, 
     return _instance_norm(x, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
 
 
+def _inverse(a: Tensor) -> Tensor:
+    """A^{-1} with torch's own derivatives, which are right; batches are factorised by one thread."""
+    with one_thread(a):
+        return torch.linalg.inv(a)
+
+
+def _factors(a: Tensor) -> tuple[Tensor, Tensor]:
+    """Sign of the row permutation and the upper factor of A, likewise."""
+    with one_thread(a):
+        permutation, _, upper = torch.linalg.lu(a)
+        return torch.linalg.det(permutation.detach()).round(), upper
+
+
 def _solve(a: Tensor, b: Tensor, *, left: bool = True, **_: Any) -> Tensor:
     vector = b.dim() == 1 or (b.dim() == a.dim() - 1 and b.shape == a.shape[:-1])
     right = b.unsqueeze(-1) if vector else b
-    inverse = torch.linalg.inv(a)
+    inverse = _inverse(a)
     # One step of refinement restores what an explicit inverse loses against a solve.
     if left:
         x = inverse @ right
@@ -112,7 +126,8 @@ def _solve(a: Tensor, b: Tensor, *, left: bool = True, **_: Any) -> Tensor:
 
 
 def _solve_ex(a: Tensor, b: Tensor, *, left: bool = True, check_errors: bool = False, **_: Any) -> Any:
-    info = torch.linalg.inv_ex(a.detach(), check_errors=check_errors).info
+    with one_thread(a):
+        info = torch.linalg.inv_ex(a.detach(), check_errors=check_errors).info
     return torch.return_types.linalg_solve_ex((_solve(a, b, left=left), info))  # type: ignore[attr-defined]
 
 
@@ -124,15 +139,15 @@ def _tensorsolve(a: Tensor, b: Tensor, dims: Sequence[int] | None = None, **_: A
 
 
 def _signed_log_determinant(a: Tensor) -> tuple[Tensor, Tensor]:
-    permutation, _, upper = torch.linalg.lu(a)
+    permutation, upper = _factors(a)
     diagonal = upper.diagonal(dim1=-2, dim2=-1)
-    sign = torch.linalg.det(permutation.detach()).round() * diagonal.detach().sgn().prod(-1)
+    sign = permutation * diagonal.detach().sgn().prod(-1)
     return sign, diagonal.abs().log().sum(-1)
 
 
 def _determinant(a: Tensor, **_: Any) -> Tensor:
-    permutation, _lower, upper = torch.linalg.lu(a)
-    return torch.linalg.det(permutation.detach()).round() * upper.diagonal(dim1=-2, dim2=-1).prod(-1)
+    permutation, upper = _factors(a)
+    return permutation * upper.diagonal(dim1=-2, dim2=-1).prod(-1)
 
 
 def _log_determinant(a: Tensor) -> Tensor:
@@ -146,7 +161,7 @@ def _slogdet(a: Tensor, **_: Any) -> Any:
 
 def _cholesky_inverse(factor: Tensor, upper: bool = False, **_: Any) -> Tensor:
     factor = factor.triu() if upper else factor.tril()
-    return torch.linalg.inv(factor.mH @ factor if upper else factor @ factor.mH)
+    return _inverse(factor.mH @ factor if upper else factor @ factor.mH)
 
 
 def _householder_product(vectors: Tensor, tau: Tensor, **_: Any) -> Tensor:

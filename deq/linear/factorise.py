@@ -25,7 +25,7 @@ from torch import Tensor
 
 from deq.status import LinearSolveError
 
-__all__ = ["Factors", "factorise", "inverse", "require_regular", "solve", "try_inverse"]
+__all__ = ["Factors", "factorise", "inverse", "one_thread", "require_regular", "solve", "try_inverse"]
 
 _lock = threading.Lock()
 
@@ -40,7 +40,7 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
-def _one_thread(matrices: Tensor) -> Iterator[None]:
+def one_thread(matrices: Tensor) -> Iterator[None]:
     """One CPU thread inside. torch's number of threads is shared by all of Python's, hence the lock."""
     if matrices.is_cuda or matrices.dim() == 2:
         yield
@@ -99,10 +99,10 @@ def factorise(matrices: Tensor, *, overwrite: bool = False) -> Factors:
     if overwrite:
         lu = matrices
         pivots, info = (torch.empty(0, dtype=torch.int32, device=lu.device) for _ in range(2))
-        with _one_thread(lu):
+        with one_thread(lu):
             torch.linalg.lu_factor_ex(lu, out=(lu, pivots, info))
     else:
-        with _one_thread(matrices):
+        with one_thread(matrices):
             lu, pivots, info = torch.linalg.lu_factor_ex(matrices)
     if not lu.numel():
         return Factors(lu, pivots, p.real.new_zeros(matrices.shape[:-2]))
@@ -151,7 +151,7 @@ def try_inverse(matrices: Tensor) -> tuple[Tensor, Tensor]:
     unit = torch.eye(n, dtype=matrices.dtype, device=matrices.device).expand(matrices.shape)
     if not matrices.numel():
         return matrices.clone(), factors.defect
-    with _one_thread(matrices):  # threads within a matrix lose below 256 rows
+    with one_thread(matrices):  # threads within a matrix lose below 256 rows
         found = factors.solve(unit)
     p = _probe(matrices)
     defect = torch.linalg.vector_norm(found @ (matrices @ p) - p, dim=(-2, -1)) / torch.linalg.vector_norm(p)

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from deq.gradients.rules import GradientRule, Neumann, Phantom
 from deq.interop.pytree import Layout, rows_of
+from deq.linear.factorise import solve
 from deq.linear.linearization import Linearization
+from deq.status import LinearSolveError
 
 __all__ = ["Reading", "measure"]
 
@@ -141,8 +143,8 @@ def truncation(matrix: Tensor, steps: int, damping: float = 1.0) -> tuple[float,
     identity = torch.eye(size, dtype=matrix.dtype)
     start = identity[:, 0]
     try:
-        exact = torch.linalg.solve(identity - matrix, start)
-    except RuntimeError:  # I - J is singular in the space: no gradient exists
+        exact = solve(identity - matrix, start[:, None])[:, 0]
+    except (RuntimeError, LinearSolveError):  # I - J is singular in the space: no gradient exists
         return math.inf, 0.0
     rest = exact
     shrink = (1 - damping) * identity + damping * matrix

@@ -18,7 +18,7 @@ from verification.registry import Topic
 from verification.verdict import Verdict
 
 def said(outcome, **numbers):
-    return [Evidence(Method.NUMERICAL, Outcome(outcome), "a test", numbers)]
+    return [Evidence(Method.NUMERICAL, Outcome(outcome), "a test", {"cases": 1, **numbers})]
 
 def refuted(context):
     context.record("from-control", {"wrong": 1})

@@ -221,7 +221,7 @@ def test_where_every_norm_fails_krawczyk_still_proves():
 def test_refusals_name_the_trouble():
     with pytest.raises(balls.NotCertified, match="singular"):  # J = 1 at every point
         enclose_equilibrium(maps.Layer.from_arrays([[1.0]], [[1.0]], [1.0], "identity"), [1.0], 1)
-    with pytest.raises(balls.NotCertified, match="no rigorous enclosure of activation 'mish'"):
+    with pytest.raises(balls.NotCertified, match="no rigorous enclosure: unknown activation 'mish'"):
         maps.Layer.from_arrays([[1.0]], [[1.0]], [1.0], "mish")
     with pytest.raises(ValueError, match=r"W is not finite|entry \(0, 0\) is nan"):
         maps.Layer.from_arrays([[np.nan]], [[1.0]], [1.0], "tanh")

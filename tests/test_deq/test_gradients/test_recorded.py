@@ -289,13 +289,13 @@ def test_parametrize_cached_and_spectral_norm_twice(rule: str):
     options = {"gradient": RULES[rule], "tol": 1e-13, "max_iter": 500, "on_failure": "ignore"}
     scaled = lambda z, x: 0.6 * cell(z, x)  # noqa: E731
     layer = deq.DEQ(scaled, **options)
-    layer_start = (ZERO,)
-    twice = layer(X, *layer_start).square().sum() + layer(X.cos(), *layer_start).square().sum()
+    start = {"z0": ZERO}
+    twice = layer(X, **start).square().sum() + layer(X.cos(), **start).square().sum()
     truth = sum(unroll(lambda z: scaled(z, x), ZERO).square().sum() for x in (X, X.cos()))  # noqa: B023
     for a, b in zip(torch.autograd.grad(twice, leaves), torch.autograd.grad(truth, leaves), strict=True):
         assert close(a, b, 1e-9)  # u and v move in their last digits
     with parametrize.cached():
-        found = torch.autograd.grad(layer(X, *layer_start).square().sum(), leaves)
+        found = torch.autograd.grad(layer(X, **start).square().sum(), leaves)
     truth = unroll(lambda z: scaled(z, X), ZERO).square().sum()
     for a, b in zip(found, torch.autograd.grad(truth, leaves), strict=True):
         assert close(a, b, 1e-9)
@@ -307,7 +307,7 @@ def test_an_equilibrium_layer_in_a_layer(rule: str):
                     on_failure="ignore")
     outer = deq.DEQ(lambda z, x: torch.tanh(0.5 * inner(z) + x @ U), gradient=RULES[rule], tol=1e-14, max_iter=300,
                     on_failure="ignore")
-    found = torch.autograd.grad(outer(X, ZERO).square().sum(), (W, V, U, X))
+    found = torch.autograd.grad(outer(X, z0=ZERO).square().sum(), (W, V, U, X))
     truth = torch.autograd.grad(nested(unroll).square().sum(), (W, V, U, X))
     for a, b in zip(found, truth, strict=True):
         assert close(a, b)

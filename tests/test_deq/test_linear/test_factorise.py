@@ -194,12 +194,18 @@ def bypasses(tree: ast.AST) -> list[str]:
     return found
 
 
+#: The module itself, the probes that look for torch's fault, and what stands in for torch's functions inside f, which
+#: factorises in the module's `one_thread`.
+ALLOWED = tuple(ROOT / "deq" / path for path in ("linear/factorise.py", "interop/doctor/probes.py",
+                                                 "interop/right_derivatives.py"))
+
+
 def test_nothing_factorises_outside_this_module():
     found = {}
     for package in ("deq", "analysis", "verification", "figures"):
         for path in sorted((ROOT / package).rglob("*.py")):
             calls = bypasses(ast.parse(path.read_text(encoding="utf-8")))
-            if calls and path != ROOT / "deq" / "linear" / "factorise.py":
+            if calls and path not in ALLOWED:
                 found[str(path.relative_to(ROOT))] = calls
     assert not found
 

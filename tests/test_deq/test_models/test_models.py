@@ -49,7 +49,7 @@ def test_nice_inverse_undoes_the_transform(variant, generator):
 def test_nice_refuses_bad_input():
     with pytest.raises(ValueError, match="even"):
         NICE(dim=7)
-    with pytest.raises(ValueError, match="not known"):
+    with pytest.raises(ValueError, match="unknown variant 'resnet'; known are"):
         NICE(variant="resnet")
     with pytest.raises(ValueError, match=r"\[batch, 6\]"):
         nice().log_density(torch.zeros(2, 5))
