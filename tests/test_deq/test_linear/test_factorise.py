@@ -186,7 +186,7 @@ def bypasses(tree: ast.AST) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr in FACTORISING and ast.unparse(node.value) in NAMESPACES:
             found.append(ast.unparse(node))
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and not node.args:
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and not (node.args or node.keywords):
             if node.func.attr in ("inverse", "det", "logdet", "slogdet"):  # a tensor's own methods take no arguments
                 found.append(ast.unparse(node.func))
         elif isinstance(node, ast.ImportFrom) and node.module in NAMESPACES:
