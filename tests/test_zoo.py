@@ -17,7 +17,7 @@ from tests.zoo import ZOO
 from tests.zoo_cases import D, ZooCase
 
 OPTIONS = {"tol": 1e-14, "max_iter": 200, "on_failure": "ignore"}
-# Differences of fourth order at step 2e-3, of quantities whose fifth derivatives are below about 1e3 of their scale.
+# The unroll stops at 1e-8, differences carry their own error; a wrong formula is wrong in its first digits.
 TOLERANCE = 1e-6
 REFUSALS = (NotImplementedError, RuntimeError, deq.DEQError, ArithmeticError)
 Route = Callable[[ZooCase], tuple[dict[str, Tensor], dict[str, Tensor]]]
@@ -140,7 +140,7 @@ def verdict(route: Route, case: ZooCase) -> tuple[str, str]:
     for name, value in found.items():
         scale = float(expected[name].norm()) + 1e-3 * float(expected["first"].norm() if "first" in expected else 1.0)
         gap = float((value.detach() - expected[name]).norm())
-        if not gap <= TOLERANCE * max(scale, 1e-6):
+        if not gap <= TOLERANCE * max(scale, 1e-6) + float(expected.get(f"slack {name}", 0.0)):
             return "wrong", f"{name}: {gap:.2g} of {scale:.2g}"
     return "right", ""
 
