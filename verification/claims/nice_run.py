@@ -42,7 +42,9 @@ def _mean_iterations(limit: float) -> list[Evidence]:
     run = _stored()
     counts = [line["iterations"] for line in run["training"]]
     mean = sum(counts) / len(counts)
-    return [Evidence(Method.MEASUREMENT, holds_if(mean <= limit), _domain(run),
+    # Our stop is the looser one, so that it can refute the printed mean and not support it.
+    outcome = Outcome.UNKNOWN if mean <= limit else Outcome.FAILS
+    return [Evidence(Method.MEASUREMENT, outcome, _domain(run),
                      {"mean iterations": mean, "first": counts[0], "last": counts[-1],
                       "printed mean": PRINTED_ITERATIONS,
                       "tolerance": "5e-6 (1 + |f|) a sample, from zero; the paper: 5e-6 for the whole batch, warm "
@@ -51,12 +53,14 @@ def _mean_iterations(limit: float) -> list[Evidence]:
 
 @TOPIC.claim(
     id="sm-66df", title="Mean number of plain iterations of NICE over its training", source="[SM] Table 10",
-    statement=r"Plain iteration needs on average no more than 11.8 iterations over the 1000 training steps of NICE.",
+    statement=r"Plain iteration needs on average no more than 11.8 iterations over the 1000 training steps of NICE, at "
+              r"table 10's absolute tolerance for the whole batch. The stored run stops sample by sample, with a "
+              r"relative part: a looser stop, whose mean of 10.2 decides nothing.",
     quote="DEQ-SSM NICE | $5e-6$ | 128 | 11.8",
     reading=Reading.OURS,
     reading_note="at most the printed average; the tolerance is ours, per sample with a relative part",
-    expected=Verdict.SUPPORTED, control=lambda context: _mean_iterations(5.0),
-    control_note="the claim that five are enough on average, which holds at the start only", figures=("nice-run",))
+    expected=Verdict.UNDECIDED, control=lambda context: _mean_iterations(2.0),
+    control_note="the claim that two are enough on average", figures=("nice-run",))
 def mean_iterations(context: Context) -> list[Evidence]:
     """Average over the logged steps."""
     run = _stored()

@@ -94,7 +94,7 @@ def training_settings(context: Context, objective: str) -> DKEFTraining:
 
 
 def train_dkef(context: Context, objective: str = "sm", hook: Hook | None = None,
-               settings: DKEFTraining | None = None) -> TrainedDKEF:
+               settings: DKEFTraining | None = None, *, variant: str = "deq", steps: int = 2) -> TrainedDKEF:
     """Train afresh, phantom K = 2 as in the paper; `hook` looks on and changes nothing.
 
     Args:
@@ -102,10 +102,12 @@ def train_dkef(context: Context, objective: str = "sm", hook: Hook | None = None
         objective: "sm" or "ssm".
         hook: called before every step.
         settings: the protocol; that of the scale where None.
+        variant: of the features: "deq" is equation (5), "deq-released" the authors' own map.
+        steps: K of the phantom that trains it: 2 in print, 3 in the released code.
     """
     table = parkinson_or_stand_in(context.data)
     seeds = torch.Generator().manual_seed(context.seed)
-    model = DKEF(table.dimension, variant="deq", gradient=deq.Phantom(2), generator=seeds)
+    model = DKEF(table.dimension, variant=variant, gradient=deq.Phantom(steps), generator=seeds)
     trainer = DKEFProtocol(model, table, settings or training_settings(context, objective), hook=hook)
     return TrainedDKEF(model, table, trainer.run(), objective)
 
