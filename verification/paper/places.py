@@ -48,10 +48,10 @@ PLACES: tuple[Place, ...] = (
     Place("[SM] section 3.4, warm start", "reusing the last fixed point", ("sm-36f8",)),
     Place("[SM] section 3.4, overhead", "K more steps cost little beside the solve", (),
           "small is not a number; `deqproof bench` times rules side by side"),
-    Place("[SM] section 3.4, K = 2", "two steps are enough for good performance", ("sm-6e94", "sm-41d8", "sm-b05e", "sm-28fb"),
+    Place("[SM] section 3.4, K = 2", "two steps are enough for good performance",
+          ("sm-6e94", "sm-41d8", "sm-b05e", "sm-28fb"),
           "no pair was trained to the end on every table: {compare}. The map of sm-6e94 and sm-28fb is equation (5), "
-          "not "
-          "the released one"),
+          "not the released one"),
     Place("[SM] Prop. 2, eq. (10)", "derivatives of K steps and their limits",
           ("sm-b592", "sm-636d", "sm-02e3", "sm-8bf7", "sm-e0d5")),
     Place("[SM] section 4.1, eq. (11)", "the evidence lower bound", ("sm-c1b8",)),
