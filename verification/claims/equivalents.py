@@ -16,7 +16,7 @@ from verification.experiments.kernel_studies import Errors, covariance_term_gap,
 from verification.registry import Topic
 from verification.verdict import Verdict
 
-TOPIC = Topic("equivalents", "Deterministic equivalents of DEQ kernels on Gaussian mixtures")
+TOPIC = Topic("equivalents", "Deterministic equivalents of DEQ kernels on Gaussian mixtures", weight=50.0)
 
 ACTIVATIONS = ("relu", "tanh", "softplus", "elu", "swish")
 SIGMAS = (0.2, 0.5, 0.8)

@@ -120,7 +120,7 @@ def _counts(context: Context) -> dict[str, dict[str, SolverCount]]:
         for name, (tol, _) in TABLE_10.items():
             config = load_config(name, smoke=True, overrides={
                 "model": {"tol": 1e-8, "max_iter": 500}, "data": {"rows": 64}, "optimizer": {"lr": 3e-3}})
-            counts = solver_counts(config, ("picard", "anderson", "broyden"), context.choose(1, 10, 200), tol)
+            counts = solver_counts(config, ("picard", "anderson", "broyden"), context.choose(10, 10, 200), tol)
             out[name] = {count.solver: count for count in counts}
         return out
     return context.shared("solver-counts", make)
@@ -129,12 +129,12 @@ def _counts(context: Context) -> dict[str, dict[str, SolverCount]]:
 def _plain_suffices(context: Context, limit: float | None = None) -> list[Evidence]:
     out = []
     for name, (tol, mean) in TABLE_10.items():
-        plain = _counts(context)[name]["picard"]
+        plain = _counts(context)[name]["printed stop"]
         good = plain.converged == 1 and plain.iterations <= (mean if limit is None else limit)
         out.append(Evidence(
             Method.MEASUREMENT, holds_if(good), f"{SUBJECTS[name][0]} at reduced width while it trains, tolerance "
                                                 f"{tol:g} "
-            "a sample (the paper holds the whole batch against it)",
+            "for the step of the whole batch, absolute, from zero",
             {"mean iterations": plain.iterations, "printed mean": mean, "share converged": plain.converged}))
     return out
 
@@ -142,12 +142,12 @@ def _plain_suffices(context: Context, limit: float | None = None) -> list[Eviden
 @TOPIC.claim(
     id="sm-0f3b", title="Plain iteration reaches table 10's tolerances in at most as many steps as printed",
     source="[SM] Table 10",
-    statement=r"At the tolerances of table 10 plain iteration converges for every sample, in no more iterations on "
-              r"average than "
+    statement=r"At the tolerances of table 10, absolute and for the whole batch, plain iteration converges in no more "
+              r"iterations on average than "
               r"printed (15.2 for the VAE, 11.8 for NICE, 16.6 for NCSN), at reduced widths and early in training.",
     quote="the averaged number of iterations observed in the experiments",
     reading=Reading.OURS,
-    reading_note="at most as many as printed, at reduced widths and early in training, with a tolerance per sample",
+    reading_note="at most as many as printed, at reduced widths and early in training, from zero without warm starts",
     expected=Verdict.SUPPORTED, control=lambda context: _plain_suffices(context, 2.0),
     control_note="the claim that two iterations are enough")
 def plain_iteration(context: Context) -> list[Evidence]:
