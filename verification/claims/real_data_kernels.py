@@ -84,7 +84,8 @@ def _hard_tanh(context: Context, matched_at: float | None = None) -> Sequence[Ev
             Method.MEASUREMENT, holds_if(bool(errors["explicit equivalent"] <= 2 * CLOSE)),
             f"{name}, {len(classes)} classes, {study['samples']} samples, sigma_a^2 = 0.2; relative spectral norm to "
             f"the tanh DEQ's exact CK",
-            {"hard tanh": errors["explicit equivalent"], "a plain tanh layer": errors["plain"], "tolerance": 2 * CLOSE}))
+            {"hard tanh": errors["explicit equivalent"], "a plain tanh layer": errors["plain"],
+             "tolerance": 2 * CLOSE}))
     return found
 
 
