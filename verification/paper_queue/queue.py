@@ -14,9 +14,10 @@ from filelock import FileLock, Timeout
 
 from deq.data import DataError
 from verification.errors import UserError
-from verification.paper_queue.cost import Costs
+from verification.paper_queue.cost import Costs, key
 from verification.paper_queue.runs import PaperRun
 from verification.paper_queue.work import Place, progress_of, stored, work
+from verification.provenance import processor
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,20 @@ class Item:
 
 
 def plan(runs: Sequence[PaperRun], place: Place, costs: Costs) -> list[Item]:
-    """Runs with their costs, by stage and then by cost; each kind is measured once on a machine."""
+    """Runs with their costs, by stage and then by cost.
+
+    A kind of run of which one has gone from start to end costs what that one did; the others are measured by a few
+    steps, once on a machine.
+    """
     items = []
+    whole = {key(run, place.smoke): cell["processor_seconds"] for run in runs
+             if (cell := stored(run, place)) and "processor_seconds" in cell and place.device == "cpu"
+             and cell["provenance"].get("processor") == processor()}
     for run in runs:
         share = 1.0 if stored(run, place) else progress_of(run, place)
         try:
-            items.append(Item(run, costs.of(run).total(run, place.smoke), share))
+            known = whole.get(key(run, place.smoke))
+            items.append(Item(run, costs.of(run).total(run, place.smoke) if known is None else known, share))
         except DataError as error:
             items.append(Item(run, 0.0, share, str(error)))
     return sorted(items, key=lambda item: (item.run.stage, item.seconds, item.run.seed))

@@ -74,7 +74,8 @@ def work(run: PaperRun, place: Place) -> str:
     if place.device == "cpu":
         torch.set_num_threads(1)
     config, folder = run.resolve(place.smoke), place.runs / run.name
-    began = time.monotonic()
+    began, processor = time.monotonic(), time.process_time()
+    resumed = progress_of(run, place) > 0
     about = provenance(Context(data=None), place.command, 1)
     about = {key: value for key, value in about.items() if key not in ("data", "scale", "seed", "jobs")}
     cell: dict[str, Any] = {"seed": run.seed, "queue": _protocol(run, place), "provenance": about | {
@@ -96,6 +97,8 @@ def work(run: PaperRun, place: Place) -> str:
         loss = cell.get("numbers", {}).get("test_sm_loss", cell.get("losses", {}).get("exact", [None])[-1])
         line = f"whole after {result.step} steps" + ("" if loss is None else f", loss {loss:.4g}")
     cell["seconds"] = round(time.monotonic() - began, 1)
+    if not resumed and place.device == "cpu":
+        cell["processor_seconds"] = round(time.process_time() - processor, 1)
     _put(run, place, cell)
     return f"{run.name}: {line}"
 

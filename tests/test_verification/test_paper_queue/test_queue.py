@@ -176,6 +176,16 @@ def test_the_order_is_by_stage_then_cost(place, monkeypatch):
     assert all(item.share == 0 for item in items)
 
 
+def test_a_kind_that_has_run_whole_costs_what_it_did(place, monkeypatch):
+    monkeypatch.setattr(Costs, "of", lambda self, run: Cost(1.0, 0.0, 0.0))
+    runs = choose(["redwine-sm-8"])
+    work(runs[0], place)
+    took, = (cell["processor_seconds"] for cell in cells(place))
+    items = plan(runs, place, Costs(place.runs / "costs.json", smoke=True))
+    assert [item.seconds for item in items] == [took] * 3
+    assert [item.share for item in items] == [1.0, 0.0, 0.0]
+
+
 def test_the_command_runs_and_plans(tmp_path, capsys):
     order = ["paper", "--smoke", "--only", "redwine-sm-8", "--runs", str(tmp_path / "r"), "--results",
              str(tmp_path / "s")]
