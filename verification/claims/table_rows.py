@@ -11,6 +11,7 @@ from verification.evidence import Evidence, Method, Outcome, holds_if
 from verification.experiments.table_rows import EQUILIBRIUM, EXPLICIT, Gap, exact_loss, own_loss, row_cells, welch
 from verification.methods.statistics import LEVEL
 from verification.needs import NotAtHand
+from verification.paper_tables import ended_by
 from verification.registry import Topic
 from verification.results import FOLDER
 from verification.verdict import Verdict
@@ -51,11 +52,18 @@ def _lowest(tables: dict[str, int], loss: Loss, first: str = EQUILIBRIUM, others
         found.append(Evidence(
             Method.MEASUREMENT, Outcome.UNKNOWN if cut else _together(list(gaps.values())),
             f"{data}, {first} minus {', '.join(others)}, {len(mine)} seeds a row, equation (5) where it is an "
-            f"equilibrium, {min(made)} to {max(made)} of {mine[0]['steps_of_the_paper']} printed steps, ended by a "
-            f"patience of {PATIENCE}; Welch intervals at {level:.2%}, {1 - LEVEL:.0%} for all of them together",
+            f"equilibrium, {min(made)} to {max(made)} of {mine[0]['steps_of_the_paper']} printed steps, "
+            f"{_ended(runs)}; Welch intervals at {level:.2%}, {1 - LEVEL:.0%} for all of them together",
             {"largest upper end of an interval": max(gap.mean + gap.half_width for gap in gaps.values()),
              **{f"minus {row}": f"{gap.mean:.2f} +- {gap.half_width:.2f}" for row, gap in gaps.items()}}))
     return found
+
+
+def _ended(cells: list[dict[str, Any]]) -> str:
+    """What ended these runs, in words: whole ones take the place of those that patience ended as they come in."""
+    ends = {ended_by(cell) for cell in cells}
+    words = {"patience": f"a patience of {PATIENCE}", "steps": "the printed steps"}
+    return "ended by " + " or by ".join(words[end] for end in sorted(ends))
 
 
 def _together(gaps: list[Gap]) -> Outcome:
@@ -119,8 +127,8 @@ def _ordered(tables: dict[str, int], loss: Loss) -> list[Evidence]:
                                             "reported higher": _describe(worst[1], loss)}
         found.append(Evidence(
             Method.MEASUREMENT, holds_if(not pairs), f"{data}, DEQ-SM of table 2, pairs of {len(cells)} seeds, "
-            f"{min(cell['steps'] for cell in cells)} to {max(cell['steps'] for cell in cells)} steps until patience "
-            f"ended, losses of the kept weights on test rows", {"pairs out of order": len(pairs), **numbers}))
+            f"{min(cell['steps'] for cell in cells)} to {max(cell['steps'] for cell in cells)} steps, "
+            f"{_ended(cells)}, losses of the kept weights on test rows", {"pairs out of order": len(pairs), **numbers}))
     return found
 
 
