@@ -83,3 +83,9 @@ def test_printed_numbers_are_those_of_the_text():
                 f"{total}GB"} <= cells
     for tolerance, mean in printed.TABLE_10.values():
         assert {f"{mean}", f"{tolerance:g}".replace("e-0", "e-")} <= cells
+
+
+def test_a_row_without_steps_is_no_division_by_zero(tmp_path):
+    cell = {"row": "mle", "numbers": {}, "steps": 0, "steps_of_the_paper": 0, "reduced": False}
+    (tmp_path / "table4.json").write_text(json.dumps({"cells": [cell]}))
+    assert "of 100.0% of the printed steps" in stored_facts(tmp_path)["table4"]
