@@ -83,7 +83,7 @@ def in_advance(context: Context) -> Sequence[Evidence]:
 
 def _assumptions(context: Context, harmless: Sequence[str], harmful: Sequence[str]) -> Sequence[Evidence]:
     sizes = context.choose((60, 120, 240), (60, 120, 240, 480), (100, 200, 400, 800, 1600))
-    draws = context.choose(3, 4, 6)
+    draws = context.choose(6, 10, 10)
     errors = context.shared("departures", lambda: departures("relu", 0.3, sizes, draws, context.rng("departures")))
     context.record("equivalent-departures", {"sizes": list(sizes), "errors": errors})
     found = []

@@ -240,9 +240,9 @@ def _guard(order: int) -> list[Evidence]:
         value = float(torch.autograd.grad(first.sum(), x)[0])
     except deq.DerivativeOrderError as error:
         return [Evidence(Method.NUMERICAL, holds_if(True), f"second derivative of Exact(order={order})",
-                         {"raised": str(error)[:80]})]
+                         {"numbers returned": 0, "raised": str(error)[:80]})]
     return [Evidence(Method.NUMERICAL, holds_if(False), f"second derivative of Exact(order={order})",
-                     {"returned": value})]
+                     {"numbers returned": 1, "returned": value})]
 
 
 @TOPIC.claim(
