@@ -4,12 +4,12 @@ import pytest
 
 from figures.registry import load_figures
 from figures.style import DARK
-from verification.claims import equivalent_families, equivalent_networks, four_equations, spectra
+from verification.claims import equivalent_families, equivalent_networks, equivalent_trust, four_equations, spectra
 from verification.context import Context, Scale
 from verification.runner import run_claim
 
 TOPICS = {topic.name: topic for topic in (four_equations.TOPIC, equivalent_networks.TOPIC, equivalent_families.TOPIC,
-                                         spectra.TOPIC)}
+                                         spectra.TOPIC, equivalent_trust.TOPIC)}
 
 
 @pytest.mark.parametrize("name", TOPICS)

@@ -100,7 +100,8 @@ def _assumptions(context: Context, harmless: Sequence[str], harmful: Sequence[st
             continue
         found.append(Evidence(
             Method.MONTE_CARLO, outcome, f"{departure}: ReLU, sigma_a^2 = 0.3, two classes, n = 0.8 p, p = {sizes[0]} "
-            f"to {sizes[-1]}, {draws} draws each; the spectral norm of the error {words} ({LEVEL:.0%})", numbers))
+            f"to {sizes[-1]}, {len(errors[departure][0])} draws each; the spectral norm of the error "
+            f"{words} ({LEVEL:.0%})", numbers))
     return found
 
 
