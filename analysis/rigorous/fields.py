@@ -29,6 +29,9 @@ def decode(field: dict[str, Any], name: str, dimensions: int) -> NDArray[np.floa
             raise ValueError(f"shape {shape} is none")
         data = np.frombuffer(base64.b64decode(field["float64"], validate=True), dtype="<f8")
         array = data.reshape(shape).astype(np.float64)
+        # The last character may hold bits that no byte takes: another text for the same numbers.
+        if base64.b64encode(data.tobytes()).decode() != field["float64"]:
+            raise ValueError("its text is not the one that the bytes are written as")
     except ValueError as error:
         raise CertificateRejected(f"{name} is damaged: {error}") from None
     if array.ndim != dimensions or array.size == 0 or not np.all(np.isfinite(array)):

@@ -40,7 +40,7 @@ def _in_advance(context: Context, factor: float = 1.0) -> Sequence[Evidence]:
             raise RuntimeError("held-out settings are measured")
         low = float(np.min(factor * error.predicted - error.uncertainty))
         high = float(np.max(factor * error.predicted + error.uncertainty))
-        gap = max(gap, float(np.max(np.abs(error.measured / (factor * error.predicted) - 1))))
+        gap = largest((gap, float(np.max(np.abs(error.measured / (factor * error.predicted) - 1)))))
         for tolerance in TOLERANCES:
             said = True if high <= tolerance else False if low > tolerance else None
             measured = error.measured <= tolerance

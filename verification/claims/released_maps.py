@@ -7,7 +7,7 @@ import numpy as np
 from deq.gradients import Exact, GradientRule, Phantom
 from verification.claim import Reading
 from verification.context import Context
-from verification.evidence import Evidence, Method, holds_if
+from verification.evidence import Evidence, Method, holds_if, smallest
 from verification.experiments.appendix_c import Comparison
 from verification.experiments.dkef_routes import follow, jacobians
 from verification.experiments.dkef_subject import TrainedDKEF, train_dkef
@@ -58,7 +58,7 @@ def _scores(context: Context, rule: str) -> list[Evidence]:
 
 def _gradients(context: Context, rule: str) -> list[Evidence]:
     subject, found = _compared(context, rule)
-    return [Evidence(Method.MEASUREMENT, holds_if(min(found.gradient_cosine + found.inner_cosine) >= NEAR_ONE),
+    return [Evidence(Method.MEASUREMENT, holds_if(smallest(found.gradient_cosine + found.inner_cosine) >= NEAR_ONE),
                      _domain(subject),
                      {"cosine, all parameters": found.gradient_cosine[0], "cosine, equilibrium alone":
                       found.inner_cosine[0], "relative error, all parameters": found.gradient[0],

@@ -192,7 +192,7 @@ def test_edges_of_the_domain(rng):
     assert large.residual < 1e-8
 
 
-@pytest.mark.parametrize("name", ["relu", "tanh"])
+@pytest.mark.parametrize("name", ["softplus", "tanh"])  # ReLU is solved in closed form, whatever the tolerance
 def test_the_error_bound_covers_a_loose_fixed_point(name):
     """With a tolerance of 1e-4 the fixed point is off by far more than the dual activation: the bound must say so."""
     x = np.random.default_rng(3).normal(size=(6, 5)) / 6**0.5
