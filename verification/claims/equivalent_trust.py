@@ -110,7 +110,9 @@ def _assumptions(context: Context, harmless: Sequence[str], harmful: Sequence[st
     statement=r"$\|G - \bar G\|$ still falls with $p$ under features with heavy tails (Student, five degrees of "
               r"freedom) and under strongly correlated ones; it does not where norms do not concentrate (a random "
               r"factor a sample) nor where $\|\mu_a\|$ grows like $\sqrt p$.",
-    reading=Reading.OURS, reading_note="the paper assumes Gaussian classes of bounded separation",
+    reading=Reading.OURS, reading_note="the paper assumes Gaussian classes of bounded separation; samples of unlike size "
+                                       "are tried at separation 2, where the error of separation does not hide "
+                                       "theirs, chosen with the number of draws after a first look",
     expected=Verdict.SUPPORTED, control_note="samples of unlike size are counted among the harmless departures",
     control=lambda context: _assumptions(context, (*HARMLESS, HARMFUL[0]), HARMFUL[1:]),
     more_controls=(("heavy tails are counted among the harmful departures",
