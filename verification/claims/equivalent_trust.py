@@ -31,8 +31,8 @@ HARMFUL = ("samples of unlike size", "growing separation")
 
 def _in_advance(context: Context, factor: float = 1.0) -> Sequence[Evidence]:
     """Decisions on held-out settings; `factor` spoils the prediction for the control."""
-    count, largest = context.choose((12, 120), (60, 300), (200, 1000))
-    rows = context.shared("held-out equivalents", lambda: held_out(context.rng("held out"), count, largest))
+    count, widest = context.choose((12, 120), (60, 300), (200, 1000))
+    rows = context.shared("held-out equivalents", lambda: held_out(context.rng("held out"), count, widest))
     counts = {"right": 0, "wrong": 0, "left open": 0}
     gap = 0.0
     for _, error in rows:
@@ -62,7 +62,7 @@ def _in_advance(context: Context, factor: float = 1.0) -> Sequence[Evidence]:
     enough = counts["right"] >= 0.7 * sum(counts.values())
     return [Evidence(
         Method.PROPERTY, holds_if(counts["wrong"] == 0 and enough),
-        f"{len(rows)} random settings (six activations, p from 30 to {largest}, n/p from 0.25 to 1.5, separations to "
+        f"{len(rows)} random settings (six activations, p from 30 to {widest}, n/p from 0.25 to 1.5, separations to "
         "8, sigma_a^2 from 0.05 to 0.85, both kernels), two draws each, at tolerances of 1, 5 and 10 %: none "
         "decided wrongly, at least seven in ten decided rightly",
         {"largest relative gap of measured over predicted": gap, **counts}, counts=counts)]
@@ -110,9 +110,9 @@ def _assumptions(context: Context, harmless: Sequence[str], harmful: Sequence[st
     statement=r"$\|G - \bar G\|$ still falls with $p$ under features with heavy tails (Student, five degrees of "
               r"freedom) and under strongly correlated ones; it does not where norms do not concentrate (a random "
               r"factor a sample) nor where $\|\mu_a\|$ grows like $\sqrt p$.",
-    reading=Reading.OURS, reading_note="the paper assumes Gaussian classes of bounded separation; samples of unlike size "
-                                       "are tried at separation 2, where the error of separation does not hide "
-                                       "theirs, chosen with the number of draws after a first look",
+    reading=Reading.OURS, reading_note="the paper assumes Gaussian classes of bounded separation; samples of unlike "
+                                       "size are tried at separation 2, where the error of separation does not "
+                                       "hide theirs, chosen with the number of draws after a first look",
     expected=Verdict.SUPPORTED, control_note="samples of unlike size are counted among the harmless departures",
     control=lambda context: _assumptions(context, (*HARMLESS, HARMFUL[0]), HARMFUL[1:]),
     more_controls=(("heavy tails are counted among the harmful departures",
