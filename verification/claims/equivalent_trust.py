@@ -9,7 +9,7 @@ import numpy as np
 from analysis.rates import fit_rate
 from verification.claim import Reading
 from verification.context import Context
-from verification.evidence import Evidence, Method, holds_if
+from verification.evidence import Evidence, Method, holds_if, largest
 from verification.experiments.equivalent_limits import (
     DEPARTURES,
     TOLERANCES,
